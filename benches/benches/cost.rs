@@ -1,0 +1,68 @@
+//! What a decision costs, and what a guest's way through a worker does.
+
+use std::hint::black_box;
+
+use criterion::Criterion;
+use stockade_policies::{Action, Meter, PolicyStore, Principal, Question, Resource, SqlAction};
+use stockade_runtime::{Request, Runtime};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    stockade_runtime::worker::enter();
+    let mut criterion = Criterion::default().configure_from_args();
+    decisions(&mut criterion)?;
+    guests(&mut criterion)?;
+    criterion.final_summary();
+    Ok(())
+}
+
+fn decisions(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> {
+    let policies = stock()?;
+    let plan = policies.plan(&Principal::caller("guest", "database-only"))?;
+    let mut group = criterion.benchmark_group("decision");
+    group.bench_function("bound", |bencher| {
+        bencher.iter(|| {
+            black_box(&plan)
+                .bound(black_box(Meter::GrowHeap))
+                .permits(black_box(4096))
+        });
+    });
+    let path = Resource::path("/etc/passwd");
+    group.bench_function("bit", |bencher| {
+        let question = Question {
+            action: Action::Sql(SqlAction::Detach),
+            resource: &path,
+            context: &[],
+        };
+        bencher.iter(|| plan.decide(black_box(&question)).allowed);
+    });
+    let column = Resource::column("main", "notes", "body");
+    group.bench_function("residual, remembered", |bencher| {
+        let question = Question {
+            action: Action::Sql(SqlAction::Read),
+            resource: &column,
+            context: &[],
+        };
+        bencher.iter(|| plan.decide(black_box(&question)).allowed);
+    });
+    group.finish();
+    Ok(())
+}
+
+fn guests(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> {
+    let in_process = Runtime::in_process(stock()?);
+    let in_workers = Runtime::in_workers(stock()?, 1)?;
+    let request = Request::sql("walkin", "select 6 * 7");
+    let mut group = criterion.benchmark_group("select 6 * 7");
+    group.bench_function("in process", |bencher| {
+        bencher.iter(|| in_process.run(&request).map(|outcome| outcome.class))
+    });
+    group.bench_function("in a worker", |bencher| {
+        bencher.iter(|| in_workers.run(&request).map(|outcome| outcome.class))
+    });
+    group.finish();
+    Ok(())
+}
+
+fn stock() -> Result<PolicyStore, String> {
+    PolicyStore::stock().map_err(|findings| format!("{findings:?}"))
+}

@@ -1,0 +1,327 @@
+//! One case: what a guest tries, and what must become of it.
+
+use std::fmt;
+
+use serde::Deserialize;
+use stockade_runtime::{Class, Layer};
+
+use crate::effect::{Effects, Returns};
+
+/// What an attacker is after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Threat {
+    /// Files outside the guest's database.
+    Files,
+    /// Code of the attacker's choice in the host process.
+    Code,
+    /// CPU time beyond the deadline.
+    Time,
+    /// Memory beyond the bound.
+    Memory,
+    /// Storage beyond the bound.
+    Storage,
+    /// Rows that were not granted.
+    Data,
+    /// The schema, or acting later with somebody else's rights.
+    Schema,
+    /// Capabilities of the host that were not granted.
+    Host,
+    /// Logs, calls and results without end.
+    Flood,
+    /// The host's trust in pointers, lengths and text.
+    Contract,
+}
+
+impl fmt::Display for Threat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize_name(f)
+    }
+}
+
+impl Threat {
+    fn serialize_name(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Files => "files",
+            Self::Code => "code",
+            Self::Time => "time",
+            Self::Memory => "memory",
+            Self::Storage => "storage",
+            Self::Data => "data",
+            Self::Schema => "schema",
+            Self::Host => "host",
+            Self::Flood => "flood",
+            Self::Contract => "contract",
+        })
+    }
+}
+
+/// A guest's program, with placeholders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// An SQL script.
+    Sql(String),
+    /// A module in text format, and how it is called.
+    Wat {
+        /// The module.
+        text: String,
+        /// The export to call.
+        invoke: Option<String>,
+        /// Its arguments.
+        arguments: Vec<String>,
+        /// Input for the input/output contract.
+        input: String,
+    },
+}
+
+/// What a case demands of an attack.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attack {
+    /// What the attacker is after.
+    pub threat: Threat,
+    /// Common weakness enumeration ids.
+    pub cwe: Vec<u32>,
+    /// Layers each of which alone stops it, and without all of which nothing does.
+    pub stopped_by: Vec<Layer>,
+    /// A benign case that does the same just below the bound.
+    pub twin: Option<String>,
+    /// The harm, as seen in a run that nobody defends.
+    pub control: Effects,
+}
+
+/// What a case demands of an honest guest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Benign {
+    /// What it hands back.
+    pub returns: Returns,
+}
+
+/// Attack or honest.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// Must be stopped.
+    Attack(Attack),
+    /// Must not be.
+    Benign(Benign),
+}
+
+/// What must become of the guest.
+pub type Expected = Class;
+
+/// What a guest tries, and what must become of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    /// The path below the corpus, without its ending: `sql/attach-reads-host-file`.
+    pub id: String,
+    /// Why it matters.
+    pub why: String,
+    /// Promises and pages it comes from.
+    pub source: Vec<String>,
+    /// The stock profile whose member the guest is.
+    pub profile: String,
+    /// Cedar policies added to the stock ones.
+    pub policies: Option<String>,
+    /// The file below `fixtures` that builds the guest's database.
+    pub fixture: Option<String>,
+    /// The guest.
+    pub program: Program,
+    /// The class of the fenced run.
+    pub expect: Expected,
+    /// Attack or honest.
+    pub kind: Kind,
+}
+
+impl Case {
+    /// What the case demands of an attack, if it is one.
+    #[must_use]
+    pub fn attack(&self) -> Option<&Attack> {
+        match &self.kind {
+            Kind::Attack(attack) => Some(attack),
+            Kind::Benign(_) => None,
+        }
+    }
+
+    /// Reads a case from YAML.
+    ///
+    /// # Errors
+    /// [`CaseError`] for YAML that is not a case, and for a case that contradicts itself.
+    pub fn parse(id: &str, file: &str, text: &str) -> Result<Self, CaseError> {
+        let written: Written = serde_yaml::from_str(text).map_err(|error| CaseError::Syntax {
+            file: file.to_owned(),
+            line: error.location().map_or(1, |at| at.line()),
+            reason: error.to_string(),
+        })?;
+        written.into_case(id).map_err(|reason| CaseError::Contradiction {
+            file: file.to_owned(),
+            reason,
+        })
+    }
+}
+
+/// Why a file is not a case.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CaseError {
+    /// Not YAML, an unknown field, a missing one, a wrong type.
+    #[error("{file}:{line}: {reason}")]
+    Syntax {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The parts of the case do not fit each other.
+    #[error("{file}: {reason}")]
+    Contradiction {
+        /// The file.
+        file: String,
+        /// What is wrong, and how to mend it.
+        reason: String,
+    },
+}
+
+/// A case as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    why: String,
+    #[serde(default, deserialize_with = "one_or_many")]
+    source: Vec<String>,
+    #[serde(default)]
+    cwe: Vec<u32>,
+    threat: Option<Threat>,
+    profile: String,
+    policies: Option<String>,
+    fixture: Option<String>,
+    guest: WrittenGuest,
+    expect: Class,
+    #[serde(default)]
+    stopped_by: Vec<Layer>,
+    twin: Option<String>,
+    control: Option<Effects>,
+    returns: Option<Returns>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenGuest {
+    sql: Option<String>,
+    wat: Option<String>,
+    invoke: Option<String>,
+    #[serde(default)]
+    arguments: Vec<String>,
+    #[serde(default)]
+    input: String,
+}
+
+fn one_or_many<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match OneOrMany::deserialize(source)? {
+        OneOrMany::One(text) => vec![text],
+        OneOrMany::Many(texts) => texts,
+    })
+}
+
+impl Written {
+    fn into_case(self, id: &str) -> Result<Case, String> {
+        if self.why.trim().is_empty() {
+            return Err("`why` is empty: say why the case matters".to_owned());
+        }
+        let kind = if id.starts_with("benign/") {
+            Kind::Benign(self.benign()?)
+        } else {
+            Kind::Attack(self.attack()?)
+        };
+        Ok(Case {
+            id: id.to_owned(),
+            why: self.why.trim().to_owned(),
+            source: self.source,
+            profile: self.profile,
+            policies: self.policies,
+            fixture: self.fixture,
+            program: self.guest.into_program()?,
+            expect: self.expect,
+            kind,
+        })
+    }
+
+    fn benign(&self) -> Result<Benign, String> {
+        if !self.expect.is_completed() {
+            return Err(format!(
+                "a benign case expects `completed` or `truncated`, not `{}`",
+                self.expect
+            ));
+        }
+        let attack_only = self.threat.is_some()
+            || self.control.is_some()
+            || self.twin.is_some()
+            || !self.stopped_by.is_empty()
+            || !self.cwe.is_empty();
+        if attack_only {
+            return Err("`threat`, `cwe`, `stopped_by`, `twin` and `control` belong to attacks".to_owned());
+        }
+        let returns = self
+            .returns
+            .clone()
+            .filter(Returns::is_something)
+            .ok_or("a benign case needs `returns`: without it nothing would show that the guest worked")?;
+        Ok(Benign { returns })
+    }
+
+    fn attack(&self) -> Result<Attack, String> {
+        if self.expect.is_completed() {
+            return Err(format!("an attack cannot expect `{}`", self.expect));
+        }
+        if self.returns.is_some() {
+            return Err("`returns` belongs to benign cases".to_owned());
+        }
+        let control = self
+            .control
+            .clone()
+            .filter(Effects::is_something)
+            .ok_or("an attack needs a `control`: what it does when nobody stops it")?;
+        if self.stopped_by.is_empty() {
+            return Err("an attack needs `stopped_by`: the layers that stop it".to_owned());
+        }
+        if self.expect.name().starts_with("limit.") && self.twin.is_none() {
+            return Err("an attack on a limit needs a `twin`: a benign case just below it".to_owned());
+        }
+        if self.cwe.is_empty() || self.source.is_empty() {
+            return Err("an attack needs `cwe` and `source`".to_owned());
+        }
+        Ok(Attack {
+            threat: self.threat.ok_or("an attack needs a `threat`")?,
+            cwe: self.cwe.clone(),
+            stopped_by: self.stopped_by.clone(),
+            twin: self.twin.clone(),
+            control,
+        })
+    }
+}
+
+impl WrittenGuest {
+    fn into_program(self) -> Result<Program, String> {
+        match (self.sql, self.wat) {
+            (Some(sql), None) => {
+                if self.invoke.is_some() || !self.arguments.is_empty() || !self.input.is_empty() {
+                    return Err("`invoke`, `arguments` and `input` belong to `wat` guests".to_owned());
+                }
+                Ok(Program::Sql(sql))
+            }
+            (None, Some(text)) => Ok(Program::Wat {
+                text,
+                invoke: self.invoke,
+                arguments: self.arguments,
+                input: self.input,
+            }),
+            _ => Err("a guest is either `sql` or `wat`".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Replays attacks against a runtime and judges what happened.
+//!
+//! A [`Case`] says what a guest tries, what must become of it and what it does when nobody stops it. A [`Subject`] runs
+//! it on a [`Stage`]; what is [`Observed`] there, from outside, the [`oracle`] judges. [`replay`] does that for a whole
+//! [`Corpus`].
+//!
+//! A program that replays must call [`enter`] as the first line of its `main`.
+
+mod case;
+mod corpus;
+mod effect;
+mod janitor;
+pub mod oracle;
+mod replay;
+mod report;
+mod stage;
+mod subject;
+
+pub use case::{Attack, Benign, Case, CaseError, Expected, Kind, Program, Threat};
+pub use corpus::{Corpus, CorpusError};
+pub use effect::{After, Cell, Effects, Returns, Sighting};
+pub use replay::{Played, Progress, Rigour, Trial, TrialError, play, replay};
+pub use report::{CaseReport, Report, Tally, TrialReport, Verdict};
+pub use stage::{Stage, StageError};
+pub use subject::{Ablation, Laboratory, Observed, Reference, Subject, SubjectError, WhatEnded};
+
+/// Makes this process a worker or a janitor if it was started as one; returns at once if not.
+///
+/// Must be the first line of `main`.
+pub fn enter() {
+    janitor::enter();
+    stockade_runtime::worker::enter();
+}

@@ -1,0 +1,245 @@
+//! Decides whether what happened is what had to happen.
+//!
+//! [`judge`] holds a run against its case. [`laws`] hold for any guest at all, so fuzzing uses them too.
+
+use stockade_policies::{Bound, Meter, Plan};
+use stockade_runtime::{Class, Event, KILL_GRACE, Layer, Outcome, WORKER_MEMORY};
+
+use crate::case::{Attack, Benign, Case, Kind};
+use crate::effect::Sighting;
+use crate::stage::{Stage, StageError};
+use crate::subject::{Observed, WhatEnded};
+
+/// How far past its deadline a run may end before a law is broken: what a starved machine takes to schedule a kill.
+/// How punctual the kill is on a quiet machine is a figure for a bench, not a test.
+pub const DEADLINE_GRACE_MS: u64 = 1000;
+
+/// What must not be, in words; empty when all is well.
+pub type Faults = Vec<String>;
+
+/// Holds a fenced run against its case.
+///
+/// # Errors
+/// [`StageError`] where the stage cannot be looked at: then nobody knows.
+pub fn judge(case: &Case, plan: &Plan, observed: &Observed, stage: &Stage) -> Result<Faults, StageError> {
+    let Some(outcome) = observed.outcome() else {
+        return Ok(vec![no_outcome(observed)]);
+    };
+    let mut faults = laws(plan, outcome);
+    if outcome.class != case.expect {
+        faults.push(format!("expected `{}`, got {}", case.expect, described(outcome)));
+    }
+    match &case.kind {
+        Kind::Attack(attack) => {
+            faults.extend(stopper_fault(attack, outcome));
+            faults.extend(harm(attack, observed, stage)?);
+        }
+        Kind::Benign(Benign { returns }) => faults.extend(returns.missing(&outcome.product, stage)?),
+    }
+    Ok(faults)
+}
+
+/// Holds an undefended run against its case: the harm must be there.
+///
+/// # Errors
+/// As [`judge`].
+pub fn judge_control(case: &Case, observed: &Observed, stage: &Stage) -> Result<Faults, StageError> {
+    match &case.kind {
+        Kind::Attack(attack) => {
+            let sightings = attack.control.look(observed, stage)?;
+            Ok(unseen(&sightings, observed))
+        }
+        Kind::Benign(Benign { returns }) => match observed.outcome() {
+            // What a bound cuts is whole where there is none.
+            Some(_) if case.expect == Class::Truncated => Ok(Vec::new()),
+            Some(outcome) if outcome.class.is_completed() => returns.missing(&outcome.product, stage),
+            Some(outcome) => Ok(vec![format!(
+                "an honest guest failed by itself: {}",
+                described(outcome)
+            )]),
+            None => Ok(vec![no_outcome(observed)]),
+        },
+    }
+}
+
+/// Holds a run with one layer only against its case: that layer must stop the attack, and no harm be done.
+///
+/// # Errors
+/// As [`judge`].
+pub fn judge_alone(case: &Case, layer: Layer, observed: &Observed, stage: &Stage) -> Result<Faults, StageError> {
+    let Kind::Attack(attack) = &case.kind else {
+        return Ok(Vec::new());
+    };
+    let mut faults = harm(attack, observed, stage)?;
+    match observed.outcome() {
+        Some(outcome) if outcome.layer == Some(layer) => {}
+        Some(outcome) => faults.push(format!("`{layer}` alone should stop it, got {}", described(outcome))),
+        None => faults.push(no_outcome(observed)),
+    }
+    Ok(faults)
+}
+
+/// Holds a run without any of the layers that stop an attack against its case: nothing else may stop it, or the case
+/// does not say all that is true.
+///
+/// # Errors
+/// As [`judge`].
+pub fn judge_missing(case: &Case, observed: &Observed, stage: &Stage) -> Result<Faults, StageError> {
+    let mut faults = judge_control(case, observed, stage)?;
+    if let Some(layer) = observed.outcome().and_then(|outcome| outcome.layer)
+        && !faults.is_empty()
+    {
+        faults.push(format!("`{layer}` stopped it too, and `stopped_by` does not name it"));
+    }
+    Ok(faults)
+}
+
+/// What holds for any outcome of any guest.
+#[must_use]
+pub fn laws(plan: &Plan, outcome: &Outcome) -> Faults {
+    let checks = [
+        admitted_first(outcome),
+        nothing_after_a_refusal(outcome),
+        a_refusal_has_its_reason(outcome),
+        a_denial_ends_the_guest(outcome),
+        in_time(plan, outcome),
+    ];
+    let mut faults: Faults = checks.into_iter().flatten().collect();
+    faults.extend(within_bounds(plan, outcome));
+    faults
+}
+
+/// "Decide, then run": no guest code before the first decision.
+fn admitted_first(outcome: &Outcome) -> Option<String> {
+    let events = outcome.trail.events();
+    let is_admitted = matches!(events.first(), Some(Event::Admitted { .. }));
+    let ran = outcome.wall_us > 0 || outcome.class.is_completed();
+    let has_started = events.iter().any(|event| matches!(event, Event::Started));
+    (!is_admitted || (ran && !has_started)).then(|| "guest code ran before it was admitted".to_owned())
+}
+
+fn nothing_after_a_refusal(outcome: &Outcome) -> Option<String> {
+    let events = outcome.trail.events();
+    let refused = events.iter().position(|event| matches!(event, Event::Refused { .. }))?;
+    let after = events.get(refused + 1..).unwrap_or_default();
+    let allowed = after
+        .iter()
+        .any(|event| !matches!(event, Event::Decided { allowed: false, .. }));
+    allowed.then(|| "something was allowed after a refusal".to_owned())
+}
+
+fn a_refusal_has_its_reason(outcome: &Outcome) -> Option<String> {
+    let refused = outcome.trail.events().iter().find_map(|event| match event {
+        Event::Refused { class, layer } => Some((*class, *layer)),
+        _ => None,
+    });
+    let fits = match refused {
+        Some(reason) => reason == (outcome.class, outcome.layer),
+        None => outcome.class.is_completed(),
+    };
+    (!fits).then(|| format!("the trail says {refused:?}, the outcome {}", described(outcome)))
+}
+
+fn a_denial_ends_the_guest(outcome: &Outcome) -> Option<String> {
+    let denied = outcome
+        .trail
+        .events()
+        .iter()
+        .any(|event| matches!(event, Event::Decided { allowed: false, .. }));
+    (denied && outcome.class.is_completed()).then(|| "a guest completed that was denied something".to_owned())
+}
+
+fn in_time(plan: &Plan, outcome: &Outcome) -> Option<String> {
+    let Bound::Limited(most) = plan.bound(Meter::Elapse) else {
+        return None;
+    };
+    let grace = u64::try_from(KILL_GRACE.as_millis()).unwrap_or(u64::MAX);
+    let latest = most.saturating_add(grace).saturating_add(DEADLINE_GRACE_MS);
+    let wall_ms = outcome.wall_us / 1000;
+    (wall_ms > latest).then(|| format!("it ran for {wall_ms} ms with {most} ms allowed"))
+}
+
+fn within_bounds(plan: &Plan, outcome: &Outcome) -> Faults {
+    let product = &outcome.product;
+    let rows: usize = product.statements.iter().map(|statement| statement.rows.len()).sum();
+    let log: usize = product.log.iter().map(|line| line.len() + 1).sum();
+    let memory = [Meter::GrowMemory, Meter::GrowHeap]
+        .into_iter()
+        .try_fold(WORKER_MEMORY, |sum, meter| match plan.bound(meter) {
+            Bound::Limited(most) => sum.checked_add(most),
+            Bound::Unbounded => None,
+        });
+    let used = [
+        (Meter::ReturnRows, rows as u64),
+        (Meter::GrowLog, log as u64),
+        (Meter::ReturnOutput, product.output.len() as u64),
+    ];
+    let mut faults: Faults = used
+        .into_iter()
+        .filter(|&(meter, amount)| !plan.bound(meter).permits(amount))
+        .map(|(meter, amount)| format!("`{}` reached {amount}", meter.action()))
+        .collect();
+    // Looked at every few milliseconds: a fast allocation is seen a little late.
+    let slack = 64 << 20;
+    if memory.is_some_and(|most| outcome.peak_rss_bytes > most + slack) {
+        faults.push(format!("the process held {} MiB", outcome.peak_rss_bytes >> 20));
+    }
+    faults
+}
+
+fn stopper_fault(attack: &Attack, outcome: &Outcome) -> Option<String> {
+    let is_named = outcome.layer.is_some_and(|layer| attack.stopped_by.contains(&layer));
+    (!is_named).then(|| {
+        format!(
+            "it was stopped by a layer that `stopped_by` does not name: {}",
+            described(outcome)
+        )
+    })
+}
+
+fn harm(attack: &Attack, observed: &Observed, stage: &Stage) -> Result<Faults, StageError> {
+    let sightings = attack.control.look(observed, stage)?;
+    Ok(sightings
+        .into_iter()
+        .filter(|sighting| sighting.seen)
+        .map(|sighting| format!("harm was done: {}", sighting.what))
+        .collect())
+}
+
+fn unseen(sightings: &[Sighting], observed: &Observed) -> Faults {
+    let seen_instead = || match &observed.ended {
+        WhatEnded::Outcome(outcome) => described(outcome),
+        WhatEnded::Stopped(_) | WhatEnded::Crashed { .. } => no_outcome(observed),
+    };
+    sightings
+        .iter()
+        .filter(|sighting| !sighting.seen)
+        .map(|sighting| {
+            format!(
+                "the harm was not seen: {}; got {}, {} ms, {} MiB",
+                sighting.what,
+                seen_instead(),
+                observed.wall.as_millis(),
+                observed.peak_rss_bytes >> 20
+            )
+        })
+        .collect()
+}
+
+fn no_outcome(observed: &Observed) -> String {
+    match &observed.ended {
+        WhatEnded::Outcome(outcome) => described(outcome),
+        WhatEnded::Stopped(why) => format!("hung: the harness had to stop it ({why:?})"),
+        WhatEnded::Crashed { status } => format!("crashed: {status}"),
+    }
+}
+
+fn described(outcome: &Outcome) -> String {
+    let by = outcome.layer.map_or(String::new(), |layer| format!(" by `{layer}`"));
+    let detail = if outcome.detail.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", outcome.detail)
+    };
+    format!("`{}`{by}{detail}", outcome.class)
+}

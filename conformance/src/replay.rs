@@ -1,0 +1,189 @@
+//! Plays cases against subjects, several at a time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use stockade_runtime::{Layer, Layers};
+
+use crate::case::Case;
+use crate::corpus::Corpus;
+use crate::oracle::{self, Faults};
+use crate::report::{CaseReport, Verdict};
+use crate::stage::{Stage, StageError};
+use crate::subject::{Ablation, Laboratory, Observed, Reference, Subject, SubjectError, WhatEnded};
+
+/// One way to play a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trial {
+    /// As users run it: must be what the case expects.
+    Fenced,
+    /// Undefended: an attack must do its harm, an honest guest its work.
+    Control,
+    /// One layer only: it must stop the attack.
+    Alone(Layer),
+    /// Every layer but those that stop it: nothing else may.
+    Missing,
+    /// No layer, judged as if it were fenced: what a subject without a fence fails.
+    Undefended,
+}
+
+impl Trial {
+    /// The name used in reports.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Fenced => "reference".to_owned(),
+            Self::Control => "control".to_owned(),
+            Self::Alone(layer) => format!("alone/{layer}"),
+            Self::Missing => "missing".to_owned(),
+            Self::Undefended => "undefended".to_owned(),
+        }
+    }
+
+    fn subject(self, case: &Case, laboratory: &Arc<Laboratory>) -> Box<dyn Subject> {
+        let layers = match self {
+            Self::Fenced => return Box::new(Reference::new(laboratory)),
+            Self::Control | Self::Undefended => Layers::NONE,
+            Self::Alone(layer) => Layers::from_iter([layer]),
+            Self::Missing => case
+                .attack()
+                .map_or(&[][..], |attack| attack.stopped_by.as_slice())
+                .iter()
+                .fold(Layers::ALL, |layers, layer| layers.without(*layer)),
+        };
+        Box::new(Ablation::new(laboratory, self.name(), layers))
+    }
+}
+
+/// The ways in which each case is played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rigour {
+    /// Fenced, and undefended to see that the harm is real.
+    Standard,
+    /// That, each layer alone, and all of them missing: every way that proves a case.
+    Proof,
+    /// Only undefended, and judged as if it were fenced.
+    Undefended,
+}
+
+impl Rigour {
+    /// The trials of one case.
+    #[must_use]
+    pub fn trials(self, case: &Case) -> Vec<Trial> {
+        let mut trials = match self {
+            Self::Undefended => return vec![Trial::Undefended],
+            Self::Standard | Self::Proof => vec![Trial::Fenced, Trial::Control],
+        };
+        if let Some(attack) = case.attack().filter(|_| self == Self::Proof) {
+            trials.extend(attack.stopped_by.iter().map(|layer| Trial::Alone(*layer)));
+            trials.push(Trial::Missing);
+        }
+        trials
+    }
+}
+
+/// Why a trial has no verdict.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrialError {
+    /// The stage could not be set or looked at.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// The subject does not know what happened.
+    #[error(transparent)]
+    Subject(#[from] SubjectError),
+}
+
+/// What came of one trial.
+pub struct Played {
+    /// What must not be; empty when all is well.
+    pub faults: Faults,
+    /// What was seen.
+    pub observed: Observed,
+}
+
+/// Plays one case once.
+///
+/// # Errors
+/// [`TrialError`] where nobody knows what happened: never a pass.
+pub fn play(case: &Case, trial: Trial, corpus: &Corpus, laboratory: &Arc<Laboratory>) -> Result<Played, TrialError> {
+    let stage = Stage::set(case, corpus)?;
+    let observed = trial.subject(case, laboratory).run(case, &stage)?;
+    let faults = match trial {
+        Trial::Fenced | Trial::Undefended => {
+            let runtime = laboratory.runtime(case)?;
+            let plan = runtime.plan(&stage.request(case)).map_err(SubjectError::from)?;
+            oracle::judge(case, &plan, &observed, &stage)?
+        }
+        Trial::Control => oracle::judge_control(case, &observed, &stage)?,
+        Trial::Alone(layer) => oracle::judge_alone(case, layer, &observed, &stage)?,
+        Trial::Missing => oracle::judge_missing(case, &observed, &stage)?,
+    };
+    Ok(Played { faults, observed })
+}
+
+/// How far a replay is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// Cases done.
+    pub done: usize,
+    /// All cases.
+    pub total: usize,
+    /// The case just done.
+    pub case: &'a str,
+}
+
+/// Plays every case of the corpus, `jobs` at a time.
+///
+/// The reports come in the order of the corpus. A trial without a verdict is [`Verdict::Unknown`], never a pass.
+pub fn replay(
+    corpus: &Corpus,
+    rigour: Rigour,
+    laboratory: &Arc<Laboratory>,
+    jobs: usize,
+    progress: &(dyn Fn(Progress<'_>) + Sync),
+) -> Vec<CaseReport> {
+    let cases = corpus.cases();
+    let next = AtomicUsize::new(0);
+    let done = AtomicUsize::new(0);
+    let reports = Mutex::new(Vec::with_capacity(cases.len()));
+    thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let report = play_all(case, rigour, corpus, laboratory);
+                    reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+                    progress(Progress {
+                        done: done.fetch_add(1, Ordering::Relaxed) + 1,
+                        total: cases.len(),
+                        case: &case.id,
+                    });
+                }
+            });
+        }
+    });
+    let mut reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
+    reports.sort_by(|one, other| one.id.cmp(&other.id));
+    reports
+}
+
+fn play_all(case: &Case, rigour: Rigour, corpus: &Corpus, laboratory: &Arc<Laboratory>) -> CaseReport {
+    let mut report = CaseReport::new(case);
+    for trial in rigour.trials(case) {
+        let begun = Instant::now();
+        let played = play(case, trial, corpus, laboratory);
+        let verdict = match &played {
+            Ok(played) if played.faults.is_empty() => Verdict::Passed,
+            Ok(played) => Verdict::Failed(played.faults.clone()),
+            Err(error) => Verdict::Unknown(error.to_string()),
+        };
+        let outcome = played.ok().and_then(|played| match played.observed.ended {
+            WhatEnded::Outcome(outcome) => Some(*outcome),
+            WhatEnded::Stopped(_) | WhatEnded::Crashed { .. } => None,
+        });
+        report.add(trial, verdict, outcome.as_ref(), begun.elapsed());
+    }
+    report
+}

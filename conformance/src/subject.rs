@@ -1,0 +1,251 @@
+//! Runtimes under test.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use stockade_policies::{Finding, PolicyStore, Source, SourceKind, Stock};
+use stockade_runtime::worker::{Ended, KilledFor, Patience, Pool};
+use stockade_runtime::{Ablated, Layers, Outcome, Product, Runtime, RuntimeError};
+
+use crate::case::Case;
+use crate::stage::Stage;
+
+/// How long a harness waits for a control whose harm is not that it runs on.
+const LONGEST_CONTROL: Duration = Duration::from_secs(20);
+
+/// How much longer a control that runs on is left running, to be sure.
+const TO_BE_SURE: Duration = Duration::from_millis(50);
+
+/// Memory at which the harness stops a control, in bytes: the harm is plain by then.
+const MOST_CONTROL_MEMORY: u64 = 1536 << 20;
+
+/// What ended a run.
+#[derive(Debug)]
+pub enum WhatEnded {
+    /// The runtime says what happened.
+    Outcome(Box<Outcome>),
+    /// Nothing in the runtime did: the harness stopped it.
+    Stopped(KilledFor),
+    /// The process died by itself.
+    Crashed {
+        /// Its exit status, in words.
+        status: String,
+    },
+}
+
+/// What was seen of a run.
+#[derive(Debug)]
+pub struct Observed {
+    /// What ended it.
+    pub ended: WhatEnded,
+    /// How long the guest ran.
+    pub wall: Duration,
+    /// Peak resident memory of the process that ran the guest, in bytes.
+    pub peak_rss_bytes: u64,
+}
+
+impl Observed {
+    /// What the guest handed back, where the run came to an outcome.
+    #[must_use]
+    pub fn product(&self) -> Option<&Product> {
+        self.outcome().map(|outcome| &outcome.product)
+    }
+
+    /// The outcome, where the run came to one.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&Outcome> {
+        match &self.ended {
+            WhatEnded::Outcome(outcome) => Some(outcome),
+            WhatEnded::Stopped(_) | WhatEnded::Crashed { .. } => None,
+        }
+    }
+}
+
+impl From<Outcome> for Observed {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            wall: Duration::from_micros(outcome.wall_us),
+            peak_rss_bytes: outcome.peak_rss_bytes,
+            ended: WhatEnded::Outcome(Box::new(outcome)),
+        }
+    }
+}
+
+/// Why a subject could not run a case: we do not know what would have happened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubjectError {
+    /// The case's policies do not load.
+    #[error("the case's policies do not load: {}", messages(.0))]
+    Policies(Vec<Finding>),
+    /// The runtime does not know.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+}
+
+fn messages(findings: &[Finding]) -> String {
+    findings
+        .iter()
+        .map(|finding| finding.message.clone())
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// A runtime under test. The conformance suite sees a runtime only through this.
+pub trait Subject: Sync {
+    /// The name used in reports.
+    fn name(&self) -> String;
+
+    /// Runs the case's guest on the stage, and says what was seen.
+    ///
+    /// # Errors
+    /// [`SubjectError`] where nobody knows what happened.
+    fn run(&self, case: &Case, stage: &Stage) -> Result<Observed, SubjectError>;
+}
+
+/// Worker processes and compiled policies that several subjects share.
+pub struct Laboratory {
+    pool: Arc<Pool>,
+    runtimes: Mutex<HashMap<Option<String>, Arc<Runtime>>>,
+}
+
+impl Laboratory {
+    /// A laboratory with so many worker processes.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Spawn`] where the system gives no process.
+    pub fn new(workers: usize) -> Result<Arc<Self>, RuntimeError> {
+        Ok(Arc::new(Self {
+            pool: Arc::new(Pool::new(workers)?),
+            runtimes: Mutex::default(),
+        }))
+    }
+
+    /// The runtime with the stock policies and those of the case.
+    ///
+    /// # Errors
+    /// [`SubjectError::Policies`] where they do not load together.
+    pub fn runtime(&self, case: &Case) -> Result<Arc<Runtime>, SubjectError> {
+        let mut runtimes = self.runtimes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = runtimes.get(&case.policies) {
+            return Ok(Arc::clone(runtime));
+        }
+        let sources: Vec<Source> = case.policies.iter().map(|text| source(&case.id, text)).collect();
+        let policies = PolicyStore::load(&sources, Stock::With).map_err(SubjectError::Policies)?;
+        let runtime = Arc::new(Runtime::in_pool(policies, Arc::clone(&self.pool)));
+        runtimes.insert(case.policies.clone(), Arc::clone(&runtime));
+        Ok(runtime)
+    }
+}
+
+fn source(id: &str, text: &str) -> Source {
+    Source {
+        name: format!("{id}.yaml"),
+        text: text.to_owned(),
+        kind: SourceKind::Policies,
+    }
+}
+
+/// Stockade's own runtime, as users run it.
+pub struct Reference {
+    laboratory: Arc<Laboratory>,
+}
+
+impl Reference {
+    /// The runtime as users run it.
+    #[must_use]
+    pub fn new(laboratory: &Arc<Laboratory>) -> Self {
+        Self {
+            laboratory: Arc::clone(laboratory),
+        }
+    }
+}
+
+impl Subject for Reference {
+    fn name(&self) -> String {
+        "reference".to_owned()
+    }
+
+    fn run(&self, case: &Case, stage: &Stage) -> Result<Observed, SubjectError> {
+        let runtime = self.laboratory.runtime(case)?;
+        Ok(runtime.run(&stage.request(case))?.into())
+    }
+}
+
+/// The same machinery with some layers only, contained by the harness. With none it is the control.
+pub struct Ablation {
+    laboratory: Arc<Laboratory>,
+    layers: Layers,
+    name: String,
+}
+
+impl Ablation {
+    /// With these layers.
+    #[must_use]
+    pub fn new(laboratory: &Arc<Laboratory>, name: impl Into<String>, layers: Layers) -> Self {
+        Self {
+            laboratory: Arc::clone(laboratory),
+            layers,
+            name: name.into(),
+        }
+    }
+
+    /// With no layer at all: the control.
+    #[must_use]
+    pub fn undefended(laboratory: &Arc<Laboratory>) -> Self {
+        Self::new(laboratory, "undefended", Layers::NONE)
+    }
+}
+
+impl Subject for Ablation {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn run(&self, case: &Case, stage: &Stage) -> Result<Observed, SubjectError> {
+        let runtime = self.laboratory.runtime(case)?;
+        let begun = Instant::now();
+        let ablated = runtime.run_ablated(&stage.request(case), self.layers, &watchdog(case))?;
+        Ok(match ablated {
+            Ablated::Outcome(outcome) => (*outcome).into(),
+            Ablated::Ended(ended) => unfenced(ended, begun.elapsed()),
+        })
+    }
+}
+
+fn unfenced(ended: Ended, elapsed: Duration) -> Observed {
+    match ended {
+        Ended::Answered {
+            outcome,
+            peak_rss_bytes,
+        } => Observed {
+            peak_rss_bytes,
+            ..(*outcome).into()
+        },
+        Ended::Killed {
+            why,
+            after,
+            peak_rss_bytes,
+        } => Observed {
+            ended: WhatEnded::Stopped(why),
+            wall: after.min(elapsed),
+            peak_rss_bytes,
+        },
+        Ended::Died { status, after } => Observed {
+            ended: WhatEnded::Crashed { status },
+            wall: after,
+            peak_rss_bytes: 0,
+        },
+    }
+}
+
+/// How long the harness lets a guest go on that no layer stops.
+fn watchdog(case: &Case) -> Patience {
+    let runs_on = case.attack().and_then(|attack| attack.control.still_running_after_ms);
+    Patience {
+        prepare: LONGEST_CONTROL,
+        run: Some(runs_on.map_or(LONGEST_CONTROL, |millis| Duration::from_millis(millis) + TO_BE_SURE)),
+        rss_bytes: Some(MOST_CONTROL_MEMORY),
+    }
+}

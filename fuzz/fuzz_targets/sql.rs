@@ -1,0 +1,10 @@
+//! Any script keeps the laws.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| stockade_fuzz::sql(data));
+
+#[cfg(not(fuzzing))]
+fn main() {
+    eprintln!("build it with `cargo fuzz run sql`; on stable, `cargo test -p stockade-fuzz` runs its smoke test");
+}

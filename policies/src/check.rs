@@ -1,0 +1,111 @@
+//! What `check` says about a policy set.
+
+use serde::Serialize;
+
+use crate::finding::{Finding, Severity};
+use crate::load::load;
+use crate::plan::{Bound, Plan};
+use crate::store::{Source, Stock};
+use crate::vocabulary::{Action, Meter, Unit};
+
+/// Everything worth saying about a policy set.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// What is wrong, errors first.
+    pub findings: Vec<Finding>,
+    /// What each profile may do. Empty where the policies could not be read.
+    pub profiles: Vec<ProfileReport>,
+}
+
+impl Report {
+    /// How many findings are this bad.
+    #[must_use]
+    pub fn count(&self, severity: Severity) -> usize {
+        self.findings
+            .iter()
+            .filter(|finding| finding.severity == severity)
+            .count()
+    }
+}
+
+/// What one profile may do. What it may not is left out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ProfileReport {
+    /// The profile.
+    pub name: String,
+    /// Its meters that allow more than nothing.
+    pub bounds: Vec<BoundReport>,
+    /// The actions that are granted, always or sometimes.
+    pub capabilities: Vec<CapabilityReport>,
+}
+
+/// One meter's bound.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BoundReport {
+    /// The meter.
+    pub meter: Meter,
+    /// What it counts in.
+    pub unit: Unit,
+    /// The most that is allowed.
+    pub bound: Bound,
+    /// The policies that set it.
+    pub policies: Vec<String>,
+}
+
+/// Whether a grant depends on anything known only at run time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grant {
+    /// Every such question is allowed.
+    Always,
+    /// It depends on the resource or the context.
+    Sometimes,
+}
+
+/// One action that is granted.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CapabilityReport {
+    /// The action.
+    pub action: Action,
+    /// Always or sometimes.
+    pub grant: Grant,
+    /// The policies that take part.
+    pub policies: Vec<String>,
+}
+
+/// Checks a policy set and says what it allows.
+#[must_use]
+pub fn check(sources: &[Source], stock: Stock) -> Report {
+    let loaded = load(sources, stock);
+    let profiles = loaded.plans.iter().map(|(name, plan)| report_of(name, plan)).collect();
+    Report {
+        findings: loaded.findings,
+        profiles,
+    }
+}
+
+fn report_of(name: &str, plan: &Plan) -> ProfileReport {
+    let bounds = Meter::ALL.iter().map(|meter| BoundReport {
+        meter: *meter,
+        unit: meter.unit(),
+        bound: plan.bound(*meter),
+        policies: plan.binding(*meter).to_vec(),
+    });
+    let capabilities = Action::all().filter_map(|action| {
+        let grant = match plan.bit(action) {
+            Some(false) => return None,
+            Some(true) => Grant::Always,
+            None => Grant::Sometimes,
+        };
+        Some(CapabilityReport {
+            action,
+            grant,
+            policies: plan.taking_part(action),
+        })
+    });
+    ProfileReport {
+        name: name.to_owned(),
+        bounds: bounds.filter(|report| report.bound != Bound::Limited(0)).collect(),
+        capabilities: capabilities.collect(),
+    }
+}

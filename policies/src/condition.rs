@@ -1,0 +1,317 @@
+//! A policy's condition as a set of amounts.
+//!
+//! After partial evaluation for a concrete principal and meter, one integer of the context is all that is unknown. What is
+//! written about it is followed exactly, errors included; what cannot be followed is refused, never guessed.
+
+use cedar_policy::Policy;
+use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, UnaryOp, Var};
+
+use crate::amounts::Amounts;
+use crate::linear::{NotLinear, Number, Order, Truth};
+
+/// Where the policy applies, does not, and errors, over the one attribute of the context.
+pub(crate) fn truth_of(policy: &Policy, attribute: &str) -> Result<Truth, NotLinear> {
+    let policy = policy.to_pst().map_err(|_| NotLinear)?;
+    let mut truth = Truth::always(true);
+    for clause in policy.body().clauses() {
+        let next = match clause {
+            Clause::When(condition) => Reader { attribute }.truth(condition)?,
+            Clause::Unless(condition) => Reader { attribute }.truth(condition)?.negated(),
+        };
+        truth = truth.and(&next);
+    }
+    Ok(truth)
+}
+
+struct Reader<'a> {
+    attribute: &'a str,
+}
+
+impl Reader<'_> {
+    fn truth(&self, expr: &Expr) -> Result<Truth, NotLinear> {
+        match expr {
+            Expr::Literal(Literal::Bool(value)) => Ok(Truth::always(*value)),
+            Expr::UnaryOp { op: UnaryOp::Not, expr } => Ok(self.truth(expr)?.negated()),
+            Expr::BinaryOp {
+                op: BinaryOp::And,
+                left,
+                right,
+            } => Ok(self.truth(left)?.and(&self.truth(right)?)),
+            Expr::BinaryOp {
+                op: BinaryOp::Or,
+                left,
+                right,
+            } => Ok(self.truth(left)?.or(&self.truth(right)?)),
+            Expr::BinaryOp { op, left, right } => self.comparison(*op, left, right),
+            Expr::IfThenElse {
+                cond,
+                then_expr,
+                else_expr,
+            } => Ok(Truth::chosen(
+                &self.truth(cond)?,
+                &self.truth(then_expr)?,
+                &self.truth(else_expr)?,
+            )),
+            // The schema requires the attribute, and the plan's only question is about its value.
+            Expr::HasAttr { expr, attrs } if is_context(expr) && attrs.tail.is_empty() => {
+                Ok(Truth::always(attrs.head == self.attribute))
+            }
+            Expr::ResidualError => Ok(Truth::error()),
+            _ => Err(NotLinear),
+        }
+    }
+
+    fn comparison(&self, op: BinaryOp, left: &Expr, right: &Expr) -> Result<Truth, NotLinear> {
+        match op {
+            BinaryOp::Less => self.number(left)?.compared(Order::Less, &self.number(right)?),
+            BinaryOp::LessEq => self.number(left)?.compared(Order::LessOrEqual, &self.number(right)?),
+            BinaryOp::Greater => self.number(right)?.compared(Order::Less, &self.number(left)?),
+            BinaryOp::GreaterEq => self.number(right)?.compared(Order::LessOrEqual, &self.number(left)?),
+            BinaryOp::Eq => self.equality(left, right),
+            BinaryOp::NotEq => Ok(self.equality(left, right)?.negated()),
+            BinaryOp::Contains => self.membership(left, right),
+            _ => Err(NotLinear),
+        }
+    }
+
+    fn equality(&self, left: &Expr, right: &Expr) -> Result<Truth, NotLinear> {
+        if let (Ok(left), Ok(right)) = (self.number(left), self.number(right)) {
+            return left.compared(Order::Equal, &right);
+        }
+        Ok(self.truth(left)?.same(&self.truth(right)?))
+    }
+
+    fn membership(&self, set: &Expr, member: &Expr) -> Result<Truth, NotLinear> {
+        let Expr::Set(elements) = set else {
+            return Err(NotLinear);
+        };
+        let member = self.number(member)?;
+        let mut truth = Truth::always(false);
+        let mut error = member.error.clone();
+        for element in elements {
+            let element = self.number(element)?;
+            // Cedar works out every element before it looks for one, so an error in any of them is an error.
+            error = error.union(&element.error);
+            truth = truth.or(&member.compared(Order::Equal, &element)?);
+        }
+        let outside = |amounts: &Amounts| amounts.without(&error);
+        Ok(Truth {
+            yes: outside(&truth.yes),
+            no: outside(&truth.no),
+            error,
+        })
+    }
+
+    fn number(&self, expr: &Expr) -> Result<Number, NotLinear> {
+        match expr {
+            Expr::Literal(Literal::Long(value)) => Ok(Number::constant(*value)),
+            Expr::GetAttr { expr, attr } if is_context(expr) && attr == self.attribute => Ok(Number::amount()),
+            Expr::UnaryOp { op: UnaryOp::Neg, expr } => Number::constant(0).minus(&self.number(expr)?),
+            Expr::BinaryOp {
+                op: BinaryOp::Add,
+                left,
+                right,
+            } => self.number(left)?.plus(&self.number(right)?),
+            Expr::BinaryOp {
+                op: BinaryOp::Sub,
+                left,
+                right,
+            } => self.number(left)?.minus(&self.number(right)?),
+            Expr::BinaryOp {
+                op: BinaryOp::Mul,
+                left,
+                right,
+            } => self.number(left)?.times(&self.number(right)?),
+            Expr::ResidualError => Ok(Number::error()),
+            Expr::IfThenElse {
+                cond,
+                then_expr,
+                else_expr,
+            } => Ok(Number::chosen(
+                &self.truth(cond)?,
+                &self.number(then_expr)?,
+                &self.number(else_expr)?,
+            )),
+            _ => Err(NotLinear),
+        }
+    }
+}
+
+fn is_context(expr: &Expr) -> bool {
+    matches!(expr, Expr::Var(Var::Context))
+}
+
+/// Every integer that is written in the policy, and every integer that a product of two neighbours makes.
+///
+/// These are the places where an answer is likely to change, found without the algebra above, to check it with.
+pub(crate) fn written_numbers(policy: &Policy) -> Vec<i64> {
+    let mut numbers = Vec::new();
+    if let Ok(policy) = policy.to_pst() {
+        for clause in policy.body().clauses() {
+            let (Clause::When(condition) | Clause::Unless(condition)) = clause;
+            visit(condition, &mut |expr| numbers.extend(constant(expr)));
+        }
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
+/// Whether evaluating the policy's conditions can end in an error, whatever the request.
+///
+/// Strict validation leaves overflow, and attributes of entities that are named but may not exist.
+pub(crate) fn can_error(policy: &Policy) -> bool {
+    let Ok(policy) = policy.to_pst() else { return true };
+    policy.body().clauses().iter().any(|clause| {
+        let (Clause::When(condition) | Clause::Unless(condition)) = clause;
+        let mut risky = false;
+        visit(condition, &mut |expr| risky |= is_risky(expr));
+        risky
+    })
+}
+
+fn is_risky(expr: &Expr) -> bool {
+    match expr {
+        Expr::BinaryOp {
+            op: BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul,
+            ..
+        }
+        | Expr::UnaryOp { op: UnaryOp::Neg, .. } => constant(expr).is_none(),
+        Expr::BinaryOp {
+            op: BinaryOp::Offset | BinaryOp::DurationSince | BinaryOp::GetTag,
+            ..
+        }
+        | Expr::UnaryOp {
+            op: UnaryOp::ToDate, ..
+        }
+        | Expr::ResidualError
+        | Expr::Unknown { .. } => true,
+        Expr::GetAttr { expr, .. } => matches!(**expr, Expr::Literal(Literal::EntityUID(_))),
+        _ => false,
+    }
+}
+
+/// The value of an expression of literals, where it has one.
+fn constant(expr: &Expr) -> Option<i64> {
+    match expr {
+        Expr::Literal(Literal::Long(value)) => Some(*value),
+        Expr::UnaryOp { op: UnaryOp::Neg, expr } => constant(expr)?.checked_neg(),
+        Expr::BinaryOp {
+            op: BinaryOp::Add,
+            left,
+            right,
+        } => constant(left)?.checked_add(constant(right)?),
+        Expr::BinaryOp {
+            op: BinaryOp::Sub,
+            left,
+            right,
+        } => constant(left)?.checked_sub(constant(right)?),
+        Expr::BinaryOp {
+            op: BinaryOp::Mul,
+            left,
+            right,
+        } => constant(left)?.checked_mul(constant(right)?),
+        _ => None,
+    }
+}
+
+fn visit(expr: &Expr, look: &mut dyn FnMut(&Expr)) {
+    look(expr);
+    match expr {
+        Expr::UnaryOp { expr, .. }
+        | Expr::GetAttr { expr, .. }
+        | Expr::HasAttr { expr, .. }
+        | Expr::Like { expr, .. } => visit(expr, look),
+        Expr::BinaryOp { left, right, .. } => {
+            visit(left, look);
+            visit(right, look);
+        }
+        Expr::Is { expr, in_expr, .. } => {
+            visit(expr, look);
+            if let Some(in_expr) = in_expr {
+                visit(in_expr, look);
+            }
+        }
+        Expr::IfThenElse {
+            cond,
+            then_expr,
+            else_expr,
+        } => {
+            visit(cond, look);
+            visit(then_expr, look);
+            visit(else_expr, look);
+        }
+        Expr::Set(elements) => elements.iter().for_each(|element| visit(element, look)),
+        Expr::Record(fields) => fields.values().for_each(|value| visit(value, look)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(condition: &str) -> Policy {
+        Policy::parse(
+            None,
+            format!("permit (principal, action, resource) when {{ {condition} }};"),
+        )
+        .unwrap()
+    }
+
+    fn yes(condition: &str) -> Vec<(i64, i64)> {
+        truth_of(&policy(condition), "bytes").unwrap().yes.intervals().to_vec()
+    }
+
+    const MIN: i64 = i64::MIN;
+    const MAX: i64 = i64::MAX;
+
+    #[test]
+    fn conditions_are_sets() {
+        assert_eq!(yes("context.bytes <= 4 * 1024 * 1024"), [(MIN, 4_194_304)]);
+        assert_eq!(yes("context.bytes < 10 && context.bytes >= 3"), [(3, 9)]);
+        assert_eq!(yes("!(context.bytes > 3) || context.bytes == 7"), [(MIN, 3), (7, 7)]);
+        assert_eq!(yes("context.bytes != 5"), [(MIN, 4), (6, MAX)]);
+        assert_eq!(
+            yes("[1, 2, 3, 65536].contains(context.bytes)"),
+            [(1, 3), (65536, 65536)]
+        );
+        assert_eq!(yes("if context.bytes < 0 then true else context.bytes < 3"), [(MIN, 2)]);
+        assert_eq!(yes("(if context.bytes < 0 then 0 else context.bytes) <= 3"), [(MIN, 3)]);
+        assert_eq!(yes("(context.bytes < 5) == (context.bytes < 9)"), [(MIN, 4), (9, MAX)]);
+        assert_eq!(
+            yes("context.bytes * 4 > -9223372036854775807"),
+            [(-2_305_843_009_213_693_951, MAX / 4)]
+        );
+        assert_eq!(
+            yes("context.bytes * 2 + 10 <= 1000 && 5 - context.bytes <= 0"),
+            [(5, 495)]
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_line_is_refused() {
+        for condition in [
+            "context.bytes * context.bytes < 9",
+            "context.name like \"a*\"",
+            "principal == resource",
+        ] {
+            assert_eq!(truth_of(&policy(condition), "bytes"), Err(NotLinear), "{condition}");
+        }
+    }
+
+    #[test]
+    fn only_literals_cannot_overflow() {
+        assert!(!can_error(&policy("context.bytes > 4 * 1024 * 1024 - 1")));
+        assert!(can_error(&policy("context.bytes + 1 > 4")));
+        assert!(can_error(&policy("[1, -context.bytes].contains(3)")));
+        assert!(can_error(&policy("context.bytes > 9223372036854775807 + 1")));
+        assert!(can_error(&policy("Table::\"main.t\".name == \"t\"")));
+        assert!(!can_error(&policy("resource.name == \"t\"")));
+    }
+
+    #[test]
+    fn written_numbers_include_products() {
+        assert!(written_numbers(&policy("context.bytes <= 4 * 1024")).contains(&4096));
+    }
+}

@@ -1,0 +1,249 @@
+//! Entities files: who is nested in what.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use cedar_policy::{Entities, Entity, EntityUid};
+use serde_json::Value;
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use crate::finding::{Code, Finding, Location};
+use crate::nearest::nearest;
+use crate::resource::ResourceKind;
+use crate::schema::{Vocabulary, id, type_of};
+use crate::store::Source;
+
+/// Everything that entities files declare, with the action hierarchy.
+pub(crate) struct Declared {
+    pub(crate) entities: Entities,
+    pub(crate) profiles: BTreeSet<String>,
+}
+
+struct Row {
+    entity: Entity,
+    location: Location,
+}
+
+impl Row {
+    fn parents(&self) -> impl Iterator<Item = EntityUid> {
+        let (_, _, parents) = self.entity.clone().into_inner();
+        parents.into_iter()
+    }
+
+    fn is_profile(&self) -> bool {
+        type_of(&self.entity.uid()) == "Profile"
+    }
+}
+
+/// Reads every entities file. What cannot be read is a finding, and left out.
+pub(crate) fn declare<'a>(
+    sources: impl IntoIterator<Item = &'a Source>,
+    vocabulary: &Vocabulary,
+    findings: &mut Vec<Finding>,
+) -> Declared {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut seen: HashMap<EntityUid, Location> = HashMap::new();
+    for source in sources {
+        for row in rows_of(source, vocabulary, findings) {
+            let uid = row.entity.uid();
+            match seen.get(&uid) {
+                Some(first) => findings.push(
+                    Finding::error(Code::Entities, format!("`{uid}` is declared twice"))
+                        .with_help(format!("it is also declared at {first}"))
+                        .at(Some(row.location)),
+                ),
+                None => {
+                    seen.insert(uid, row.location.clone());
+                    rows.push(row);
+                }
+            }
+        }
+    }
+    let profiles: BTreeSet<String> = rows
+        .iter()
+        .filter(|row| row.is_profile())
+        .map(|row| id(&row.entity.uid()).to_owned())
+        .collect();
+    undeclared_parents(&rows, &profiles, findings);
+    let is_cyclic = cycles(&rows, findings);
+    let entities = if is_cyclic {
+        None
+    } else {
+        together(rows, vocabulary, findings)
+    };
+    Declared {
+        entities: entities.unwrap_or_else(Entities::empty),
+        profiles,
+    }
+}
+
+fn together(rows: Vec<Row>, vocabulary: &Vocabulary, findings: &mut Vec<Finding>) -> Option<Entities> {
+    Entities::from_entities(rows.into_iter().map(|row| row.entity), Some(&vocabulary.schema))
+        .map_err(|error| findings.push(Finding::error(Code::Entities, chain(&error))))
+        .ok()
+}
+
+fn rows_of(source: &Source, vocabulary: &Vocabulary, findings: &mut Vec<Finding>) -> Vec<Row> {
+    let parsed: Vec<&RawValue> = match serde_json::from_str(&source.text) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            findings.push(unreadable(source, &error));
+            return Vec::new();
+        }
+    };
+    let mut rows = Vec::new();
+    for raw in parsed {
+        let location = place_of(source, raw);
+        match entity_of(raw, vocabulary) {
+            Ok(entity) => rows.push(Row { entity, location }),
+            Err(message) => findings.push(Finding::error(Code::Entities, message).at(Some(location))),
+        }
+    }
+    rows
+}
+
+fn unreadable(source: &Source, error: &serde_json::Error) -> Finding {
+    let before: usize = source
+        .text
+        .split_inclusive('\n')
+        .take(error.line().saturating_sub(1))
+        .map(str::len)
+        .sum();
+    let offset = before + error.column().saturating_sub(1);
+    let text = error.to_string();
+    let message = match error.classify() {
+        Category::Data => "this is JSON, but not an array of entities".to_owned(),
+        // serde_json ends its messages with the position, which the location says already.
+        _ => format!(
+            "this is not JSON: {}",
+            text.split(" at line ").next().unwrap_or_default()
+        ),
+    };
+    Finding::error(Code::Entities, message)
+        .with_help("an entities file is a JSON array of objects with `uid`, `attrs` and `parents`")
+        .at(Some(Location::new(&source.name, &source.text, offset, 1)))
+}
+
+/// A raw value borrows from the text it was parsed from, so its place is the distance between the two.
+fn place_of(source: &Source, raw: &RawValue) -> Location {
+    let offset = raw.get().as_ptr().addr().saturating_sub(source.text.as_ptr().addr());
+    let first_line = raw.get().lines().next().map_or(0, str::len);
+    Location::new(&source.name, &source.text, offset, first_line)
+}
+
+fn entity_of(raw: &RawValue, vocabulary: &Vocabulary) -> Result<Entity, String> {
+    let value: Value = serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
+    let uid = Entity::from_json_value(value.clone(), None)
+        .map_err(|error| chain(&error))?
+        .uid();
+    let type_ = type_of(&uid);
+    if ResourceKind::from_name(&type_).is_some_and(ResourceKind::is_structural) {
+        return Err(format!("`{uid}` is not declared: what it is in follows from its name"));
+    }
+    if matches!(
+        type_.as_str(),
+        "Action" | "Meter" | "SqlFunctionClass" | "Hook" | "Registration"
+    ) {
+        return Err(format!("`{uid}` is not declared: the schema lists every `{type_}`"));
+    }
+    if type_ == ResourceKind::SqlFunction.name() && id(&uid).chars().any(|c| c.is_ascii_uppercase()) {
+        return Err(format!(
+            "`{uid}` is never asked about: function names are in lower case"
+        ));
+    }
+    let entity = Entity::from_json_value(value, Some(&vocabulary.schema)).map_err(|error| chain(&error))?;
+    Entities::from_entities([entity.clone()], Some(&vocabulary.schema)).map_err(|error| chain(&error))?;
+    Ok(entity)
+}
+
+/// An error and what caused it, as one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !message.contains(&cause_text) {
+            message = format!("{message}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    message
+}
+
+fn undeclared_parents(rows: &[Row], profiles: &BTreeSet<String>, findings: &mut Vec<Finding>) {
+    for row in rows {
+        for parent in row.parents().filter(|parent| type_of(parent) == "Profile") {
+            if !profiles.contains(id(&parent)) {
+                findings.push(unknown_profile(id(&parent), profiles, "this file").at(Some(row.location.clone())));
+            }
+        }
+    }
+}
+
+/// A profile that is named and not declared.
+pub(crate) fn unknown_profile(name: &str, profiles: &BTreeSet<String>, file: &str) -> Finding {
+    let declare = format!(
+        "declare it in {file}: {{\"uid\": {{\"type\": \"Profile\", \"id\": {name:?}}}, \"attrs\": {{}}, \"parents\": []}}"
+    );
+    let help = match nearest(name, profiles.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`? otherwise {declare}"),
+        None => declare,
+    };
+    Finding::error(Code::UnknownProfile, format!("profile `{name}` is not declared")).with_help(help)
+}
+
+/// Reports the first nesting that leads back to where it started.
+fn cycles(rows: &[Row], findings: &mut Vec<Finding>) -> bool {
+    let parents: BTreeMap<String, Vec<String>> = rows
+        .iter()
+        .filter(|row| row.is_profile())
+        .map(|row| {
+            let mut above: Vec<String> = row.parents().map(|parent| id(&parent).to_owned()).collect();
+            above.sort_unstable();
+            (id(&row.entity.uid()).to_owned(), above)
+        })
+        .collect();
+    let Some(cycle) = parents.keys().find_map(|start| way_back(start, &parents)) else {
+        return false;
+    };
+    let start = cycle.first().map(String::as_str).unwrap_or_default();
+    let place = rows
+        .iter()
+        .find(|row| row.is_profile() && id(&row.entity.uid()) == start)
+        .map(|row| row.location.clone());
+    findings.push(
+        Finding::error(Code::ProfileCycle, format!("profile `{start}` is nested in itself"))
+            .with_help(format!(
+                "the nesting is {}",
+                cycle
+                    .iter()
+                    .map(|name| format!("`{name}`"))
+                    .collect::<Vec<_>>()
+                    .join(" in ")
+            ))
+            .at(place),
+    );
+    true
+}
+
+/// The shortest way from a profile up to itself.
+fn way_back(start: &str, parents: &BTreeMap<String, Vec<String>>) -> Option<Vec<String>> {
+    let mut ways = vec![vec![start.to_owned()]];
+    let mut seen = BTreeSet::new();
+    while !ways.is_empty() {
+        let mut longer = Vec::new();
+        for way in ways {
+            for above in way.last().and_then(|last| parents.get(last)).into_iter().flatten() {
+                let next = || way.iter().cloned().chain([above.clone()]).collect::<Vec<_>>();
+                if above == start {
+                    return Some(next());
+                }
+                if seen.insert(above.clone()) {
+                    longer.push(next());
+                }
+            }
+        }
+        ways = longer;
+    }
+    None
+}

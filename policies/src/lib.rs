@@ -1,0 +1,42 @@
+//! Cedar policies compiled to enforcement plans.
+//!
+//! A policy set is loaded and checked once ([`PolicyStore`]), then partially evaluated for one [`Principal`] into a
+//! [`Plan`]: one number per [`Meter`], one bit per [`Action`] whose answer is known, and for the rest the few policies
+//! that are left for Cedar to answer at run time. A plan and Cedar's own authorizer give the same answer to every
+//! question; where this crate cannot show that, loading fails.
+
+mod amounts;
+mod bounds;
+pub mod check;
+mod compile;
+mod condition;
+mod entities;
+pub mod explain;
+mod finding;
+mod linear;
+mod lint;
+mod load;
+mod memo;
+mod nearest;
+mod parse;
+pub mod plan;
+mod principal;
+mod profiles;
+mod residual;
+mod resource;
+mod resource_text;
+mod schema;
+mod split;
+pub mod store;
+pub mod vocabulary;
+
+pub use check::{BoundReport, CapabilityReport, Grant, ProfileReport, Report, check};
+pub use explain::{ActionDoc, ActionKind, action_ids, describe};
+pub use finding::{Code, Finding, Location, Severity};
+pub use plan::{Bound, Decision, Plan};
+pub use principal::{Principal, PrincipalKind};
+pub use resource_text::ResourceError;
+pub use store::{PlanError, PolicyStore, Source, SourceKind, Stock};
+pub use vocabulary::{
+    Action, Attribute, Capability, Meter, Question, Resource, ResourceKind, SqlAction, Unit, Value, ValueKind,
+};

@@ -1,0 +1,78 @@
+//! Who a plan is for.
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of entity the principal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PrincipalKind {
+    /// A WebAssembly module, known by its digest.
+    Module,
+    /// Whoever asks the host to run something.
+    Caller,
+    /// A profile itself: what any guest in it may do.
+    Profile,
+}
+
+impl PrincipalKind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[Self::Module, Self::Caller, Self::Profile];
+
+    /// The entity type of the schema.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Module => "Module",
+            Self::Caller => "Caller",
+            Self::Profile => "Profile",
+        }
+    }
+}
+
+/// Who a plan is for: an entity, and the profile that the host runs it in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Principal {
+    /// What kind of entity it is.
+    pub kind: PrincipalKind,
+    /// The entity's id: a digest, a caller's name or the profile's.
+    pub id: String,
+    /// The profile that the host runs it in.
+    pub profile: String,
+    /// The digest of the module's bytes, in hexadecimal.
+    pub sha256: Option<String>,
+}
+
+impl Principal {
+    /// A module, known by the digest of its bytes.
+    #[must_use]
+    pub fn module(sha256: &str, profile: &str) -> Self {
+        Self {
+            kind: PrincipalKind::Module,
+            id: sha256.to_owned(),
+            profile: profile.to_owned(),
+            sha256: Some(sha256.to_owned()),
+        }
+    }
+
+    /// Somebody who asks the host to run something.
+    #[must_use]
+    pub fn caller(id: &str, profile: &str) -> Self {
+        Self {
+            kind: PrincipalKind::Caller,
+            id: id.to_owned(),
+            profile: profile.to_owned(),
+            sha256: None,
+        }
+    }
+
+    /// A profile itself.
+    #[must_use]
+    pub fn profile(name: &str) -> Self {
+        Self {
+            kind: PrincipalKind::Profile,
+            id: name.to_owned(),
+            profile: name.to_owned(),
+            sha256: None,
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! A policy set that is loaded, validated and safe to compile.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+
+use crate::compile::{Compiler, NoPlan, Ready};
+use crate::finding::{Finding, Location};
+use crate::load::{Loaded, finding_of, load};
+use crate::nearest::nearest;
+use crate::plan::Plan;
+use crate::principal::Principal;
+use crate::schema::vocabulary;
+use crate::vocabulary::Meter;
+
+/// What a source holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SourceKind {
+    /// Cedar policies.
+    Policies,
+    /// A JSON array of entities.
+    Entities,
+}
+
+/// One text to load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// What to call it in findings: a path, or `stock/untrusted.cedar`.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+    /// What it holds.
+    pub kind: SourceKind,
+}
+
+/// Whether the stock profiles are loaded too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stock {
+    /// The stock profiles can be named and nested in.
+    With,
+    /// Only what the sources say.
+    Without,
+}
+
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The principal's profile is not declared.
+    #[error("profile `{name}` is not declared{}", did_you_mean(nearest.as_deref()))]
+    UnknownProfile {
+        /// What was asked for.
+        name: String,
+        /// The declared profile with the most similar name.
+        nearest: Option<String>,
+    },
+    /// The entities put the principal into other profiles than the one it was asked for in.
+    #[error("`{principal}` is not in profile `{asked}`, only in `{}`", declared.join("`, `"))]
+    ProfileConflict {
+        /// The principal's id.
+        principal: String,
+        /// The profile that was asked for.
+        asked: String,
+        /// The profiles that it is declared to be in.
+        declared: Vec<String>,
+    },
+    /// A meter has no exact bound for this principal.
+    #[error("{0}")]
+    Refused(Box<Finding>),
+    /// A compiled bound and Cedar's authorizer disagree.
+    #[error("the compiled bound of `{}` is not what cedar says about {amount}", meter.action())]
+    Mismatch {
+        /// The meter.
+        meter: Meter,
+        /// The amount they disagree about.
+        amount: i64,
+    },
+    /// Cedar could not evaluate the policies.
+    #[error("cedar cannot evaluate the policies: {0}")]
+    Engine(String),
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest
+        .map(|name| format!("; did you mean `{name}`?"))
+        .unwrap_or_default()
+}
+
+/// A validated policy set and its entities. Every load rule holds. Cheap to clone.
+#[derive(Clone)]
+pub struct PolicyStore(Arc<Inner>);
+
+struct Inner {
+    ready: Ready,
+    /// The plan of each profile, compiled when it was checked.
+    plans: BTreeMap<String, Plan>,
+}
+
+impl PolicyStore {
+    /// The stock profiles only, loaded once per process.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them; the tests see to it that nothing is.
+    pub fn stock() -> Result<Self, Vec<Finding>> {
+        static STOCK: OnceLock<Result<PolicyStore, Vec<Finding>>> = OnceLock::new();
+        STOCK.get_or_init(|| Self::load(&[], Stock::With)).clone()
+    }
+
+    /// Loads, validates and cross-checks.
+    ///
+    /// # Errors
+    ///
+    /// Every finding, when at least one of them is an error.
+    pub fn load(sources: &[Source], stock: Stock) -> Result<Self, Vec<Finding>> {
+        let loaded = load(sources, stock);
+        if loaded.is_refused() {
+            return Err(loaded.findings);
+        }
+        let Loaded { findings, ready, plans } = loaded;
+        ready
+            .map(|ready| Self(Arc::new(Inner { ready, plans })))
+            .ok_or(findings)
+    }
+
+    /// The declared profiles, sorted by name.
+    #[must_use]
+    pub fn profiles(&self) -> Vec<String> {
+        self.0.ready.profiles.iter().cloned().collect()
+    }
+
+    /// Compiles the plan of one principal.
+    ///
+    /// # Errors
+    ///
+    /// When its profile is not declared, or no exact plan exists.
+    pub fn plan(&self, principal: &Principal) -> Result<Plan, PlanError> {
+        let Inner { ready, plans } = &*self.0;
+        if !ready.profiles.contains(&principal.profile) {
+            let nearest = nearest(&principal.profile, ready.profiles.iter().map(String::as_str));
+            return Err(PlanError::UnknownProfile {
+                name: principal.profile.clone(),
+                nearest,
+            });
+        }
+        if *principal == Principal::profile(&principal.profile)
+            && let Some(plan) = plans.get(&principal.profile)
+        {
+            return Ok(plan.clone());
+        }
+        let vocabulary = vocabulary().map_err(|error| PlanError::Engine(error.to_owned()))?;
+        let plan = Compiler::new(ready, vocabulary, principal)
+            .map_err(|problem| vec![problem])
+            .and_then(|compiler| compiler.plan());
+        plan.map_err(|problems| self.first_of(problems, principal))
+    }
+
+    /// Where a policy is written.
+    #[must_use]
+    pub fn locate(&self, policy_id: &str) -> Option<&Location> {
+        self.0
+            .ready
+            .policies
+            .iter()
+            .find(|policy| policy.id == policy_id)
+            .map(|policy| &policy.location)
+    }
+
+    fn first_of(&self, problems: Vec<NoPlan>, principal: &Principal) -> PlanError {
+        match problems.into_iter().next() {
+            Some(NoPlan::Profile { declared }) => PlanError::ProfileConflict {
+                principal: principal.id.clone(),
+                asked: principal.profile.clone(),
+                declared,
+            },
+            Some(NoPlan::Mismatch { meter, amount }) => PlanError::Mismatch { meter, amount },
+            Some(NoPlan::Engine(error)) => PlanError::Engine(error),
+            Some(problem @ NoPlan::Meter(..)) => {
+                PlanError::Refused(Box::new(finding_of(&problem, principal, &self.0.ready)))
+            }
+            None => PlanError::Engine("no reason was given".to_owned()),
+        }
+    }
+}
+
+impl fmt::Debug for PolicyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PolicyStore")
+            .field("policies", &self.0.ready.policies.len())
+            .field("profiles", &self.0.ready.profiles)
+            .finish_non_exhaustive()
+    }
+}

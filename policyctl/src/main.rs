@@ -1,0 +1,33 @@
+//! Stockade's command line: check policies, run a guest, replay the attacks, explain a decision.
+
+mod arguments;
+mod check;
+mod exit;
+mod explain;
+mod findings;
+mod guest_text;
+mod replay;
+mod run;
+mod sources;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use exit::Exit;
+
+fn main() -> ExitCode {
+    stockade_conformance::enter();
+    let answer = match Arguments::parse().command {
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
+    };
+    let exit = answer.unwrap_or_else(|failure| {
+        failure.tell();
+        Exit::NoAnswer
+    });
+    exit.into()
+}

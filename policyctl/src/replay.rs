@@ -1,0 +1,146 @@
+//! `policyctl replay`
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Instant;
+
+use stockade_conformance::{
+    CaseReport, Corpus, Laboratory, Progress, Report, Rigour, TrialReport, Verdict, replay as play,
+};
+
+use crate::arguments::{Format, Replay, SubjectName};
+use crate::exit::{Exit, Failure};
+use crate::guest_text::one_line;
+
+/// Replays cases, and says which attacks were stopped.
+pub(crate) fn replay(arguments: &Replay) -> Result<Exit, Failure> {
+    let corpus = if arguments.cases.is_empty() {
+        Corpus::embedded()?
+    } else {
+        Corpus::select(&arguments.cases)?
+    };
+    let jobs = arguments
+        .jobs
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))
+        .max(1);
+    let laboratory = Laboratory::new(jobs)?;
+    let begun = Instant::now();
+    let cases = play(&corpus, rigour(arguments), &laboratory, jobs, &show_progress);
+    clear_progress();
+    let report = Report::of(subject(arguments.subject), cases, begun.elapsed());
+    match arguments.format {
+        Format::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?,
+        Format::Human => {
+            write!(io::stdout(), "{}", table(&report))?;
+            write!(io::stderr(), "{}", failures(&report))?;
+        }
+    }
+    Ok(if report.passed() {
+        Exit::Clean
+    } else if report.unknown > 0 {
+        Exit::NoAnswer
+    } else {
+        Exit::Findings
+    })
+}
+
+fn rigour(arguments: &Replay) -> Rigour {
+    match arguments.subject {
+        SubjectName::Undefended => Rigour::Undefended,
+        SubjectName::Reference if arguments.prove => Rigour::Proof,
+        SubjectName::Reference => Rigour::Standard,
+    }
+}
+
+fn subject(name: SubjectName) -> &'static str {
+    match name {
+        SubjectName::Reference => "reference",
+        SubjectName::Undefended => "undefended",
+    }
+}
+
+fn show_progress(progress: Progress<'_>) {
+    if io::stderr().is_terminal() {
+        let line = format!(
+            "\r\x1b[K[{}/{}] {}",
+            progress.done,
+            progress.total,
+            one_line(progress.case)
+        );
+        // A progress line that cannot be shown is no reason to stop.
+        write!(io::stderr(), "{line}").unwrap_or_default();
+    }
+}
+
+fn clear_progress() {
+    if io::stderr().is_terminal() {
+        write!(io::stderr(), "\r\x1b[K").unwrap_or_default();
+    }
+}
+
+fn table(report: &Report) -> String {
+    let mut text = format!(
+        "{:<12} {:>8} {:>8} {:>11}\n",
+        "threat", "attacks", "stopped", "undetected"
+    );
+    let mut line = |name: &str, cases: usize, held: usize| {
+        text.push_str(&format!("{name:<12} {cases:>8} {held:>8} {:>11}\n", cases - held));
+    };
+    let (mut cases, mut held) = (0, 0);
+    for (threat, tally) in &report.attacks {
+        line(&threat.to_string(), tally.cases, tally.held);
+        cases += tally.cases;
+        held += tally.held;
+    }
+    line("all attacks", cases, held);
+    let benign = report.benign;
+    text.push_str(&format!(
+        "\nhonest guests: {}, completed {}, refused {}\n",
+        benign.cases,
+        benign.held,
+        benign.cases - benign.held
+    ));
+    text.push_str(&closing(report, cases));
+    text
+}
+
+fn closing(report: &Report, attacks: usize) -> String {
+    let mut text = String::new();
+    if report.subject == "reference" {
+        text.push_str(&format!(
+            "undefended, {} of {attacks} attacks did their harm, seen from outside\n",
+            report.harmful
+        ));
+    }
+    if report.unknown > 0 {
+        text.push_str(&format!("{} cases have no verdict\n", report.unknown));
+    }
+    if let Some((case, millis)) = &report.slowest {
+        text.push_str(&format!(
+            "{} s in all; slowest {case}, {millis} ms\n",
+            tenths(report.total_ms)
+        ));
+    }
+    text
+}
+
+fn tenths(millis: u64) -> String {
+    format!("{}.{}", millis / 1000, millis % 1000 / 100)
+}
+
+fn failures(report: &Report) -> String {
+    report.cases.iter().filter(|case| !case.passed()).map(failure).collect()
+}
+
+fn failure(case: &CaseReport) -> String {
+    let bad: String = case.trials.iter().filter_map(reason).collect();
+    format!("\n{}\n{bad}", case.id)
+}
+
+fn reason(trial: &TrialReport) -> Option<String> {
+    let because = match &trial.verdict {
+        Verdict::Passed => return None,
+        Verdict::Failed(faults) => faults.join("; "),
+        Verdict::Unknown(error) => format!("no verdict: {error}"),
+    };
+    Some(format!("  {}: {}\n", trial.trial, one_line(&because)))
+}

@@ -1,0 +1,249 @@
+//! `policyctl run`
+
+use std::fs;
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+use stockade_runtime::{Guest, Outcome, Request, Runtime, SqlValue, StatementResult, WasmValue};
+
+use crate::arguments::{Format, Run};
+use crate::exit::{Exit, Failure};
+use crate::guest_text::{harmless, one_line};
+use crate::sources;
+
+/// The largest guest or input that is read at all, in bytes. What a profile allows is far below it.
+const LARGEST: u64 = 256 << 20;
+
+/// Runs one guest.
+pub(crate) fn run(arguments: &Run) -> Result<Exit, Failure> {
+    let request = request(arguments)?;
+    let policies = sources::load(&arguments.policies)?;
+    let runtime = if arguments.in_process {
+        Runtime::in_process(policies)
+    } else {
+        Runtime::in_workers(policies, 1)?
+    };
+    let outcome = runtime.run(&request)?;
+    match arguments.format {
+        Format::Json => writeln!(io::stdout(), "{}", as_json(&outcome))?,
+        Format::Human => show(&outcome)?,
+    }
+    Ok(if outcome.class.is_completed() {
+        Exit::Clean
+    } else {
+        Exit::Findings
+    })
+}
+
+fn request(arguments: &Run) -> Result<Request, Failure> {
+    let both_from_stdin = arguments.guest == Path::new("-") && arguments.input.as_deref() == Some(Path::new("-"));
+    if both_from_stdin {
+        return Err(Failure::new(
+            "the guest and its input cannot both come from standard input",
+        ));
+    }
+    let bytes = read(&arguments.guest, "guest")?;
+    if bytes.is_empty() {
+        return Err(Failure::new(format!("guest `{}` is empty", arguments.guest.display())));
+    }
+    let profile = arguments.profile.clone();
+    let mut request = match guest(&arguments.guest, bytes)? {
+        Guest::Sql(script) => Request::sql(profile, script),
+        Guest::Wasm(module) => Request::wasm(profile, module),
+    };
+    check_fit(&request, arguments)?;
+    request.database.clone_from(&arguments.db);
+    request.invoke.clone_from(&arguments.invoke);
+    request.arguments.clone_from(&arguments.arguments);
+    if let Some(input) = &arguments.input {
+        request.input = read(input, "input")?;
+    }
+    Ok(request)
+}
+
+fn check_fit(request: &Request, arguments: &Run) -> Result<(), Failure> {
+    let for_modules = arguments.invoke.is_some() || !arguments.arguments.is_empty() || arguments.input.is_some();
+    if matches!(request.guest, Guest::Sql(_)) && for_modules {
+        return Err(Failure::new(
+            "`--invoke`, `--arg` and `--input` are for WebAssembly guests, and this is SQL",
+        ));
+    }
+    Ok(())
+}
+
+fn guest(path: &Path, bytes: Vec<u8>) -> Result<Guest, Failure> {
+    if path == Path::new("-") {
+        let is_module = bytes.starts_with(b"\0asm") || bytes.trim_ascii_start().starts_with(b"(module");
+        return Ok(if is_module {
+            Guest::Wasm(bytes)
+        } else {
+            Guest::Sql(bytes)
+        });
+    }
+    match path.extension().and_then(|kind| kind.to_str()) {
+        Some("sql") => Ok(Guest::Sql(bytes)),
+        Some("wasm" | "wat") => Ok(Guest::Wasm(bytes)),
+        _ => Err(Failure::new(format!(
+            "cannot tell what `{}` is: name it `.sql`, `.wasm` or `.wat`, or hand it over on standard input as `-`",
+            path.display()
+        ))),
+    }
+}
+
+fn read(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
+    let cannot = |error: io::Error| Failure::new(format!("cannot read {what} `{}`: {error}", path.display()));
+    let from: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(io::stdin())
+    } else if path.is_dir() {
+        return Err(Failure::new(format!("{what} `{}` is a folder", path.display())));
+    } else {
+        Box::new(fs::File::open(path).map_err(cannot)?)
+    };
+    let mut bytes = Vec::new();
+    from.take(LARGEST + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Failure::new(format!(
+            "{what} `{}` is larger than {} MiB",
+            path.display(),
+            LARGEST >> 20
+        )));
+    }
+    Ok(bytes)
+}
+
+/// What the guest handed over on standard output, what became of it on standard error.
+fn show(outcome: &Outcome) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    for line in &outcome.product.log {
+        writeln!(io::stderr(), "guest: {}", one_line(line))?;
+    }
+    for statement in &outcome.product.statements {
+        show_rows(&mut out, statement)?;
+    }
+    if outcome.product.output.is_empty() {
+        for result in &outcome.product.results {
+            writeln!(out, "{}", wasm_text(*result))?;
+        }
+    } else if io::stdout().is_terminal() {
+        writeln!(out, "{}", harmless(&String::from_utf8_lossy(&outcome.product.output)))?;
+    } else {
+        out.write_all(&outcome.product.output)?;
+    }
+    out.flush()?;
+    writeln!(io::stderr(), "{}", verdict(outcome))?;
+    Ok(())
+}
+
+fn show_rows(out: &mut impl Write, statement: &StatementResult) -> io::Result<()> {
+    if statement.columns.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = statement.columns.iter().map(|name| one_line(name)).collect();
+    writeln!(out, "{}", names.join("\t"))?;
+    for row in &statement.rows {
+        let cells: Vec<String> = row.iter().map(sql_text).collect();
+        writeln!(out, "{}", cells.join("\t"))?;
+    }
+    Ok(())
+}
+
+fn verdict(outcome: &Outcome) -> String {
+    let took = format!("{}.{:01} ms", outcome.wall_us / 1000, outcome.wall_us % 1000 / 100);
+    let by = outcome.layer.map_or(String::new(), |layer| format!(" by `{layer}`"));
+    let detail = if outcome.detail.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", one_line(&outcome.detail))
+    };
+    format!("{}{by} after {took}{detail}", outcome.class)
+}
+
+fn sql_text(value: &SqlValue) -> String {
+    match value {
+        SqlValue::Null => "NULL".to_owned(),
+        SqlValue::Integer(number) => number.to_string(),
+        SqlValue::Real(number) => number.to_string(),
+        SqlValue::Text(text) => one_line(text),
+        SqlValue::Blob(bytes) => format!("x'{}'", hexadecimal(bytes)),
+    }
+}
+
+fn wasm_text(value: WasmValue) -> String {
+    match value {
+        WasmValue::I32(number) => number.to_string(),
+        WasmValue::I64(number) => number.to_string(),
+        WasmValue::F32(number) => number.to_string(),
+        WasmValue::F64(number) => number.to_string(),
+        WasmValue::Opaque => "(not a number)".to_owned(),
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The one object of `--format json`. Its shape is documented and stable.
+fn as_json(outcome: &Outcome) -> Value {
+    let product = &outcome.product;
+    let last = product
+        .statements
+        .iter()
+        .rev()
+        .find(|statement| !statement.columns.is_empty());
+    json!({
+        "outcome": outcome.class,
+        "layer": outcome.layer,
+        "detail": outcome.detail,
+        "wall_ms": micros_as_millis(outcome.wall_us),
+        "peak_rss_bytes": outcome.peak_rss_bytes,
+        "columns": last.map(|statement| &statement.columns),
+        "rows": last.map(json_rows),
+        "statements": product.statements.iter().map(json_statement).collect::<Vec<_>>(),
+        "results": product.results.iter().map(json_result).collect::<Vec<_>>(),
+        "output": String::from_utf8(product.output.clone()).ok(),
+        "output_hex": (String::from_utf8(product.output.clone()).is_err()).then(|| hexadecimal(&product.output)),
+        "log": product.log,
+        "trail": outcome.trail.events(),
+        "trail_dropped": outcome.trail.dropped(),
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a run is far shorter than 285 years")]
+fn micros_as_millis(micros: u64) -> f64 {
+    micros as f64 / 1000.0
+}
+
+fn json_statement(statement: &StatementResult) -> Value {
+    json!({ "columns": statement.columns, "row_count": statement.rows.len(), "changes": statement.changes })
+}
+
+fn json_rows(statement: &StatementResult) -> Vec<Vec<Value>> {
+    statement
+        .rows
+        .iter()
+        .map(|row| row.iter().map(json_cell).collect())
+        .collect()
+}
+
+/// JSON has no bytes and no infinities: those are objects and strings, never a lookalike.
+fn json_cell(value: &SqlValue) -> Value {
+    match value {
+        SqlValue::Null => Value::Null,
+        SqlValue::Integer(number) => json!(number),
+        SqlValue::Real(number) if number.is_finite() => json!(number),
+        SqlValue::Real(number) => json!({ "real": number.to_string() }),
+        SqlValue::Text(text) => json!(text),
+        SqlValue::Blob(bytes) => json!({ "blob": hexadecimal(bytes) }),
+    }
+}
+
+fn json_result(value: &WasmValue) -> Value {
+    match *value {
+        WasmValue::I32(number) => json!(number),
+        WasmValue::I64(number) => json!(number),
+        WasmValue::F32(number) if number.is_finite() => json!(number),
+        WasmValue::F64(number) if number.is_finite() => json!(number),
+        other => json!(wasm_text(other)),
+    }
+}

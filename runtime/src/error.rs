@@ -1,0 +1,35 @@
+//! What went wrong when we cannot say what happened to the guest.
+
+use std::io;
+use std::path::PathBuf;
+
+use stockade_policies::PlanError;
+
+/// We do not know what the guest did or would have done: a refusal is never reported this way.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// No plan could be made for the request.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The database cannot be used, through no doing of the guest.
+    #[error("cannot use database `{}`: {reason}", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's own words.
+        reason: String,
+    },
+    /// The request asks for something that the guest does not offer.
+    #[error("{0}")]
+    Request(String),
+    /// The system gave no process or thread to run the guest in.
+    #[error("cannot start a worker: {0}")]
+    Spawn(io::Error),
+    /// A worker did not answer as a worker does.
+    #[error("cannot talk to a worker process: {0}")]
+    Wire(io::Error),
+    /// This build cannot run guests of this kind.
+    #[error("this build has no support for {0} guests")]
+    Unsupported(&'static str),
+}

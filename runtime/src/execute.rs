@@ -1,0 +1,103 @@
+//! Runs one guest to its end, in the process that calls.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use stockade_policies::Plan;
+
+use crate::error::RuntimeError;
+use crate::gate::Gate;
+use crate::layer::{Layer, Layers};
+use crate::outcome::{Class, Outcome, Product, Refusal};
+use crate::request::{Guest, Request};
+
+/// Everything that running a guest takes: what crosses to a worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Job {
+    /// What the caller asks for.
+    pub request: Request,
+    /// What the policies allow it, decided before.
+    pub plan: Plan,
+    /// The layers in force.
+    pub layers: Layers,
+}
+
+/// How a guest ended.
+pub(crate) struct Ended {
+    pub class: Result<Class, Refusal>,
+    pub wall_us: u64,
+    pub product: Product,
+}
+
+/// Runs the guest. `on_start` is called just before the first guest byte is executed.
+pub(crate) fn execute(job: &Job, on_start: &dyn Fn()) -> Result<Outcome, RuntimeError> {
+    let gate = Arc::new(Gate::new(job.plan.clone(), job.layers));
+    let started = || {
+        gate.started();
+        on_start();
+    };
+    let ended = match &job.request.guest {
+        Guest::Sql(script) => run_sql(script, &job.request, &gate, &started)?,
+        Guest::Wasm(module) => run_wasm(module, &job.request, &gate, &started)?,
+    };
+    Ok(outcome(&gate, ended))
+}
+
+fn outcome(gate: &Gate, ended: Ended) -> Outcome {
+    let (class, layer, detail) = match ended.class {
+        Ok(Class::Truncated) => (Class::Truncated, Some(Layer::Quota), String::new()),
+        Ok(class) => (class, None, String::new()),
+        Err(refusal) => {
+            gate.refuse(refusal.clone());
+            (refusal.class, refusal.layer, refusal.detail)
+        }
+    };
+    Outcome {
+        class,
+        layer,
+        detail,
+        wall_us: ended.wall_us,
+        peak_rss_bytes: 0,
+        product: ended.product,
+        trail: gate.take_trail(),
+    }
+}
+
+#[cfg(feature = "sql")]
+fn run_sql(script: &[u8], request: &Request, gate: &Arc<Gate>, started: &dyn Fn()) -> Result<Ended, RuntimeError> {
+    use crate::deadline::Deadline;
+    use crate::sql::{Cut, Session, Stop};
+    use stockade_policies::Meter;
+
+    let script = String::from_utf8_lossy(script);
+    let deadline = Deadline::start(gate.bound(Meter::Elapse));
+    let session = Session::open(request.database.as_deref(), gate, deadline)?;
+    started();
+    let mut product = Product::default();
+    let class = match session.run(&script, &mut product.statements) {
+        Ok(Cut::No) => Ok(Class::Completed),
+        Ok(Cut::Yes) => Ok(Class::Truncated),
+        Err(Stop::Refused(refusal)) => Err(refusal),
+        Err(Stop::Unknown(error)) => return Err(error),
+    };
+    Ok(Ended {
+        class,
+        wall_us: deadline.elapsed_us(),
+        product,
+    })
+}
+
+#[cfg(not(feature = "sql"))]
+fn run_sql(_: &[u8], _: &Request, _: &Arc<Gate>, _: &dyn Fn()) -> Result<Ended, RuntimeError> {
+    Err(RuntimeError::Unsupported("SQL"))
+}
+
+#[cfg(feature = "wasm")]
+fn run_wasm(module: &[u8], request: &Request, gate: &Arc<Gate>, started: &dyn Fn()) -> Result<Ended, RuntimeError> {
+    crate::wasm::run(module, request, gate, started)
+}
+
+#[cfg(not(feature = "wasm"))]
+fn run_wasm(_: &[u8], _: &Request, _: &Arc<Gate>, _: &dyn Fn()) -> Result<Ended, RuntimeError> {
+    Err(RuntimeError::Unsupported("WebAssembly"))
+}

@@ -1,0 +1,36 @@
+//! Runs untrusted WebAssembly modules and SQL scripts inside the plan that Cedar policies give them.
+//!
+//! [`Runtime`] takes policies and [`Request`]s and gives [`Outcome`]s. Guests run in [`worker`] processes by default;
+//! running them in the calling process is a choice, with the gaps that [`Runtime::in_process`] names.
+//!
+//! A refusal is an outcome. A [`RuntimeError`] means that we do not know.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("stockade-runtime needs Linux: workers die with their supervisor through PR_SET_PDEATHSIG");
+
+mod deadline;
+mod error;
+mod execute;
+mod gate;
+#[cfg(feature = "sql")]
+mod host_database;
+mod layer;
+mod outcome;
+mod request;
+mod runtime;
+mod screen;
+#[cfg(feature = "sql")]
+mod sql;
+mod trail;
+#[cfg(feature = "wasm")]
+mod wasm;
+pub mod worker;
+
+pub use error::RuntimeError;
+#[cfg(feature = "sql")]
+pub use host_database::HostDatabase;
+pub use layer::{Layer, Layers};
+pub use outcome::{Class, Outcome, Product, Refusal, SqlValue, StatementResult, WasmValue};
+pub use request::{Guest, Request};
+pub use runtime::{Ablated, KILL_GRACE, Runtime, WORKER_MEMORY};
+pub use trail::{Event, Trail};

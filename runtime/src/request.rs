@@ -1,0 +1,72 @@
+//! What a caller asks for.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Code that nobody trusts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Guest {
+    /// An SQL script: any number of statements.
+    Sql(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// A WebAssembly module, in binary or text format.
+    Wasm(#[serde(with = "serde_bytes")] Vec<u8>),
+}
+
+impl Guest {
+    /// The guest's own bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Sql(bytes) | Self::Wasm(bytes) => bytes,
+        }
+    }
+}
+
+/// One guest to run, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The profile whose member the guest is.
+    pub profile: String,
+    /// The guest.
+    pub guest: Guest,
+    /// The database that SQL runs on; `None` is an empty one in memory.
+    pub database: Option<PathBuf>,
+    /// The export to call; `None` calls `run`, else `_start`, else nothing.
+    pub invoke: Option<String>,
+    /// Arguments of the export, written as decimal numbers.
+    pub arguments: Vec<String>,
+    /// Bytes for a guest that follows the input/output contract.
+    #[serde(with = "serde_bytes")]
+    pub input: Vec<u8>,
+}
+
+impl Request {
+    /// An SQL script to run as a member of `profile`.
+    pub fn sql(profile: impl Into<String>, script: impl Into<Vec<u8>>) -> Self {
+        Self::new(profile.into(), Guest::Sql(script.into()))
+    }
+
+    /// A WebAssembly module, binary or text, to run as a member of `profile`.
+    pub fn wasm(profile: impl Into<String>, module: impl Into<Vec<u8>>) -> Self {
+        Self::new(profile.into(), Guest::Wasm(module.into()))
+    }
+
+    fn new(profile: String, guest: Guest) -> Self {
+        Self {
+            profile,
+            guest,
+            database: None,
+            invoke: None,
+            arguments: Vec::new(),
+            input: Vec::new(),
+        }
+    }
+
+    /// The same request on the database at `path`, which must exist.
+    #[must_use]
+    pub fn on_database(mut self, path: impl Into<PathBuf>) -> Self {
+        self.database = Some(path.into());
+        self
+    }
+}

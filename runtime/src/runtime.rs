@@ -1,0 +1,272 @@
+//! Policies in, outcomes out.
+
+use std::collections::HashMap;
+use std::fs;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use stockade_policies::{Bound, Meter, Plan, PolicyStore, Principal};
+
+use crate::deadline::allowance;
+use crate::error::RuntimeError;
+use crate::execute::{Job, execute};
+use crate::layer::{Layer, Layers};
+use crate::outcome::{Class, Outcome, Refusal};
+use crate::request::{Guest, Request};
+use crate::screen;
+use crate::trail::{Event, Trail};
+use crate::worker::{Ended, KilledFor, Patience, Pool};
+
+/// How long after a guest's deadline its process is killed. The layers inside get this long to end it politely, which
+/// keeps what it has handed back so far.
+pub const KILL_GRACE: Duration = Duration::from_millis(30);
+
+/// What a job may take before the guest's first byte, beyond the plan's `compile`: crossing to the worker, opening the
+/// database.
+const PREPARE_ALLOWANCE: Duration = Duration::from_secs(2);
+
+/// Memory that a worker takes for itself and for compiling, beyond what the plan gives the guest.
+pub const WORKER_MEMORY: u64 = 192 * 1024 * 1024;
+
+/// Plans kept. Their keys hold digests of guests, so they are bounded.
+const MOST_PLANS: usize = 256;
+
+/// How a guest ended that ran with some layers only.
+#[derive(Debug)]
+pub enum Ablated {
+    /// The runtime knows: the guest ended by itself, or a layer that was in force stopped it.
+    Outcome(Box<Outcome>),
+    /// No layer stopped it: the watchdog did, or its process died.
+    Ended(Ended),
+}
+
+/// Policies in, outcomes out: runs guests inside the plans that the policies give them.
+///
+/// ```no_run
+/// use stockade_policies::PolicyStore;
+/// use stockade_runtime::{Request, Runtime, worker};
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     worker::enter();
+///     let runtime = Runtime::in_workers(PolicyStore::stock()?, 2)?;
+///     let outcome = runtime.run(&Request::sql("walkin", "select 6 * 7"))?;
+///     println!("{}", outcome.class);
+///     Ok(())
+/// }
+/// ```
+pub struct Runtime {
+    policies: PolicyStore,
+    layers: Layers,
+    pool: Option<Arc<Pool>>,
+    plans: Mutex<HashMap<Principal, Plan>>,
+}
+
+impl Runtime {
+    /// Runs guests in `workers` processes, one guest at a time each. The calling program's `main` must begin with
+    /// [`crate::worker::enter`].
+    ///
+    /// # Errors
+    /// [`RuntimeError::Spawn`] where no worker can be had.
+    pub fn in_workers(policies: PolicyStore, workers: usize) -> Result<Self, RuntimeError> {
+        Ok(Self::in_pool(policies, Arc::new(Pool::new(workers)?)))
+    }
+
+    /// Runs guests in the worker processes of a pool that runtimes with other policies share.
+    #[must_use]
+    pub fn in_pool(policies: PolicyStore, pool: Arc<Pool>) -> Self {
+        Self::new(policies, Some(pool), Layers::ALL)
+    }
+
+    /// Runs guests in the calling process.
+    ///
+    /// The layers `worker` and `heap` are not there: a deadline is not a hard one, a crash is the caller's, and a guest's
+    /// SQLite heap is bounded by nothing but the other limits.
+    #[must_use]
+    pub fn in_process(policies: PolicyStore) -> Self {
+        let layers = Layers::ALL.without(Layer::Worker).without(Layer::Heap);
+        Self::new(policies, None, layers)
+    }
+
+    fn new(policies: PolicyStore, pool: Option<Arc<Pool>>, layers: Layers) -> Self {
+        Self {
+            policies,
+            layers,
+            pool,
+            plans: Mutex::default(),
+        }
+    }
+
+    /// The policies.
+    #[must_use]
+    pub fn policies(&self) -> &PolicyStore {
+        &self.policies
+    }
+
+    /// Runs one guest to its end.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] where we do not know what the guest did or would have done: an unknown profile, a database that
+    /// cannot be used, no worker. A guest that is refused, stopped or lost is no error: that is its outcome.
+    pub fn run(&self, request: &Request) -> Result<Outcome, RuntimeError> {
+        let job = self.job(request, self.layers)?;
+        if let Some(refusal) = screen::refusal(&job.request, &job.plan) {
+            return Ok(Outcome::refused(refusal, admitted(&job.plan)));
+        }
+        let Some(pool) = &self.pool else {
+            return execute(&job, &|| {});
+        };
+        let ended = pool.run(&job, &patience(&job.plan))?;
+        Ok(outcome(&job.plan, ended))
+    }
+
+    /// Runs one guest with some layers only, to show what a layer is worth. Never for production.
+    ///
+    /// Where `layers` lacks [`Layer::Worker`], `watchdog` contains the guest in its stead, and what it stops is no
+    /// outcome of the runtime: [`Ablated::Ended`].
+    ///
+    /// # Errors
+    /// As [`Runtime::run`], and [`RuntimeError::Request`] for a runtime without workers.
+    pub fn run_ablated(&self, request: &Request, layers: Layers, watchdog: &Patience) -> Result<Ablated, RuntimeError> {
+        let Some(pool) = &self.pool else {
+            let reason = "a guest runs with layers missing only in a worker".to_owned();
+            return Err(RuntimeError::Request(reason));
+        };
+        let job = self.job(request, layers)?;
+        if layers.contains(Layer::Screen)
+            && let Some(refusal) = screen::refusal(&job.request, &job.plan)
+        {
+            let outcome = Outcome::refused(refusal, admitted(&job.plan));
+            return Ok(Ablated::Outcome(Box::new(outcome)));
+        }
+        if layers.contains(Layer::Worker) {
+            let ended = pool.run(&job, &patience(&job.plan))?;
+            return Ok(Ablated::Outcome(Box::new(outcome(&job.plan, ended))));
+        }
+        Ok(match pool.run(&job, watchdog)? {
+            answered @ Ended::Answered { .. } => Ablated::Outcome(Box::new(outcome(&job.plan, answered))),
+            ended => Ablated::Ended(ended),
+        })
+    }
+
+    /// The plan that `request` would run inside.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Plan`] for an unknown profile.
+    pub fn plan(&self, request: &Request) -> Result<Plan, RuntimeError> {
+        self.plan_for(&principal(request))
+    }
+
+    fn job(&self, request: &Request, layers: Layers) -> Result<Job, RuntimeError> {
+        let plan = self.plan(request)?;
+        let mut request = request.clone();
+        if let Some(path) = &request.database {
+            // Workers have another working directory.
+            let found = fs::canonicalize(path).map_err(|error| RuntimeError::Database {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
+            request.database = Some(found);
+        }
+        Ok(Job { request, plan, layers })
+    }
+
+    fn plan_for(&self, principal: &Principal) -> Result<Plan, RuntimeError> {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = plans.get(principal) {
+            return Ok(plan.clone());
+        }
+        let plan = self.policies.plan(principal)?;
+        if plans.len() >= MOST_PLANS {
+            plans.clear();
+        }
+        plans.insert(principal.clone(), plan.clone());
+        Ok(plan)
+    }
+}
+
+/// Who the guest of a request is: a module by its digest, a script by the caller who sends it.
+fn principal(request: &Request) -> Principal {
+    match &request.guest {
+        Guest::Sql(_) => Principal::caller("guest", &request.profile),
+        Guest::Wasm(bytes) => Principal::module(&format!("{:x}", Sha256::digest(bytes)), &request.profile),
+    }
+}
+
+fn admitted(plan: &Plan) -> Trail {
+    let mut trail = Trail::default();
+    trail.push(Event::Admitted {
+        profile: plan.principal().profile.clone(),
+        plan: plan.digest().to_owned(),
+    });
+    trail
+}
+
+/// How long the supervisor lets a guest of this plan go on.
+fn patience(plan: &Plan) -> Patience {
+    let compile = allowance(plan.bound(Meter::Compile)).unwrap_or(PREPARE_ALLOWANCE * 30);
+    let memory = [Meter::GrowMemory, Meter::GrowHeap]
+        .into_iter()
+        .try_fold(WORKER_MEMORY, |sum, meter| match plan.bound(meter) {
+            Bound::Limited(most) => sum.checked_add(most),
+            Bound::Unbounded => None,
+        });
+    Patience {
+        prepare: compile.saturating_add(PREPARE_ALLOWANCE),
+        run: allowance(plan.bound(Meter::Elapse)).map(|most| most.saturating_add(KILL_GRACE)),
+        rss_bytes: memory,
+    }
+}
+
+fn outcome(plan: &Plan, ended: Ended) -> Outcome {
+    match ended {
+        Ended::Answered {
+            mut outcome,
+            peak_rss_bytes,
+        } => {
+            outcome.peak_rss_bytes = peak_rss_bytes;
+            *outcome
+        }
+        Ended::Killed {
+            why,
+            after,
+            peak_rss_bytes,
+        } => {
+            let mut outcome = lost(plan, killed(plan, why), after);
+            outcome.peak_rss_bytes = peak_rss_bytes;
+            outcome
+        }
+        Ended::Died { status, after } => {
+            let detail = format!("the worker process died: {status}");
+            let refusal = Refusal::by(Layer::Worker, Class::HostInternal, detail);
+            lost(plan, refusal, after)
+        }
+    }
+}
+
+fn killed(plan: &Plan, why: KilledFor) -> Refusal {
+    let (class, what) = match why {
+        KilledFor::Time => (
+            Class::LimitTime,
+            crate::gate::beyond(Meter::Elapse, plan.bound(Meter::Elapse)),
+        ),
+        KilledFor::Preparing => (
+            Class::LimitTime,
+            crate::gate::beyond(Meter::Compile, plan.bound(Meter::Compile)),
+        ),
+        KilledFor::Memory => (
+            Class::LimitMemory,
+            "the process outgrew what its guest is allowed".to_owned(),
+        ),
+    };
+    Refusal::by(Layer::Worker, class, format!("{what}; the worker process was killed"))
+}
+
+/// The outcome of a guest whose process is gone, and with it its trail.
+fn lost(plan: &Plan, refusal: Refusal, after: Duration) -> Outcome {
+    let mut trail = admitted(plan);
+    trail.push(Event::Started);
+    let mut outcome = Outcome::refused(refusal, trail);
+    outcome.wall_us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+    outcome
+}

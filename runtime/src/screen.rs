@@ -1,0 +1,81 @@
+//! Bytes that can be refused before anything parses them.
+
+use stockade_policies::{Meter, Plan};
+
+use crate::gate::beyond;
+use crate::layer::Layer;
+use crate::outcome::{Class, Refusal};
+use crate::request::{Guest, Request};
+
+/// The least of each meter that any SQL statement needs and SQLite can enforce. SQLite reads a zero in some of them
+/// as "no limit", and raises `SQLITE_LIMIT_LENGTH` to 30, so a smaller bound is kept here: nothing passes.
+const STATEMENT_NEEDS: &[(Meter, u64, Class)] = &[
+    (Meter::SqlLength, 30, Class::LimitSqlValue),
+    (Meter::SqlSqlLength, 1, Class::LimitSqlLength),
+    (Meter::SqlColumn, 1, Class::LimitSqlColumns),
+    (Meter::SqlExprDepth, 1, Class::LimitSqlExpr),
+    (Meter::SqlCompoundSelect, 1, Class::LimitSqlCompound),
+    (Meter::SqlVdbeOp, 1, Class::LimitSqlProgram),
+    (Meter::SqlParserDepth, 1, Class::LimitSqlParser),
+    (Meter::GrowHeap, 1, Class::LimitMemory),
+    (Meter::Elapse, 1, Class::LimitTime),
+];
+
+/// The least of each meter that any module needs.
+const MODULE_NEEDS: &[(Meter, u64, Class)] = &[
+    (Meter::AddInstance, 1, Class::LimitInstances),
+    (Meter::GrowStack, 1, Class::LimitStack),
+    (Meter::Compile, 1, Class::LimitTime),
+    (Meter::Elapse, 1, Class::LimitTime),
+];
+
+/// Why the request must not run at all, if so.
+pub(crate) fn refusal(request: &Request, plan: &Plan) -> Option<Refusal> {
+    size_refusal(request, plan)
+        .or_else(|| bytes_refusal(&request.guest))
+        .or_else(|| need_refusal(&request.guest, plan))
+}
+
+fn size_refusal(request: &Request, plan: &Plan) -> Option<Refusal> {
+    let sizes = [
+        (Meter::LoadGuest, request.guest.bytes().len(), Class::GuestTooLarge),
+        (Meter::TakeInput, request.input.len(), Class::LimitInput),
+    ];
+    sizes.into_iter().find_map(|(meter, size, class)| {
+        let bound = plan.bound(meter);
+        (!bound.permits(size as u64)).then(|| {
+            let detail = format!("{}, and {size} were given", beyond(meter, bound));
+            Refusal::by(Layer::Screen, class, detail)
+        })
+    })
+}
+
+fn bytes_refusal(guest: &Guest) -> Option<Refusal> {
+    let Guest::Sql(script) = guest else {
+        return None;
+    };
+    let malformed = |detail: String| Refusal::by(Layer::Screen, Class::GuestMalformed, detail);
+    // SQLite stops reading at a NUL, so what stands after one would be run by nobody and read by everybody.
+    if let Some(at) = script.iter().position(|&byte| byte == 0) {
+        return Some(malformed(format!("the script has a NUL at byte {at}")));
+    }
+    let invalid = std::str::from_utf8(script).err()?;
+    Some(malformed(format!(
+        "the script is not UTF-8 at byte {}",
+        invalid.valid_up_to()
+    )))
+}
+
+fn need_refusal(guest: &Guest, plan: &Plan) -> Option<Refusal> {
+    let needs = match guest {
+        Guest::Sql(_) => STATEMENT_NEEDS,
+        Guest::Wasm(_) => MODULE_NEEDS,
+    };
+    needs.iter().find_map(|&(meter, least, class)| {
+        let bound = plan.bound(meter);
+        (!bound.permits(least)).then(|| {
+            let detail = format!("{}, and every such guest needs {least}", beyond(meter, bound));
+            Refusal::by(Layer::Screen, class, detail)
+        })
+    })
+}

@@ -1,0 +1,17 @@
+//! SQL guests on SQLite.
+//!
+//! [`session`] opens a database inside a plan and runs scripts on it; [`hooks`] are the two callbacks
+//! that SQLite makes while it does, [`authorizer`] judges what it reports and [`unreported`]
+//! what it does not, and [`refusal`] reads a cause out of SQLite's answer. What one opcode does
+//! inside itself none of these can interrupt: that is what the worker process is for.
+
+mod authorizer;
+mod hooks;
+mod limits;
+mod refusal;
+mod session;
+mod tokens;
+mod unreported;
+
+pub(crate) use limits::set_heap;
+pub(crate) use session::{Cut, Session, Stop};

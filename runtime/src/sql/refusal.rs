@@ -1,0 +1,108 @@
+//! Reads the cause out of SQLite's answer.
+//!
+//! SQLite reports most of its limits as `SQLITE_ERROR` with a sentence. The sentences are those of the bundled version,
+//! matched from their start, and a guest cannot forge one: `RAISE()` reports `SQLITE_CONSTRAINT`.
+
+use rusqlite::{Error, ffi};
+
+use crate::layer::Layer;
+use crate::outcome::{Class, Refusal};
+
+/// The part of a statement's life in which it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Prepare,
+    Step,
+}
+
+/// How sentences of `SQLITE_ERROR` begin that mean a limit or a switch.
+const SENTENCES: &[(&str, Class)] = &[
+    ("too many attached databases", Class::LimitSqlAttached),
+    ("Expression tree is too large", Class::LimitSqlExpr),
+    ("VIEWs and/or subqueries nested too deep", Class::LimitSqlExpr),
+    ("too many FROM clause terms", Class::LimitSqlExpr),
+    ("Recursion limit", Class::LimitSqlParser),
+    ("too many terms in compound SELECT", Class::LimitSqlCompound),
+    ("too many columns", Class::LimitSqlColumns),
+    ("too many terms in ORDER BY", Class::LimitSqlColumns),
+    ("too many terms in GROUP BY", Class::LimitSqlColumns),
+    ("too many arguments on function", Class::LimitSqlArguments),
+    ("variable number must be between", Class::LimitSqlVariables),
+    ("too many SQL variables", Class::LimitSqlVariables),
+    ("LIKE or GLOB pattern too complex", Class::LimitSqlPattern),
+    ("too many levels of trigger recursion", Class::LimitSqlTrigger),
+    ("triggers nested too deep", Class::LimitSqlTrigger),
+    ("too many references to", Class::LimitSqlExpr),
+    ("too many schema objects", Class::LimitSqlSchema),
+    // What `load_extension()` says where extension loading is switched off. The authorizer's own words come by the gate.
+    ("not authorized", Class::DeniedFunction),
+];
+
+/// Why SQLite stopped, or `None` where the fault is neither the guest's nor a limit's: a corrupt or busy file.
+pub(super) fn read(error: &Error, phase: Phase) -> Option<Refusal> {
+    let Some(code) = code(error) else {
+        return Some(Refusal::own_failure(own_class(phase), error.to_string()));
+    };
+    let sentence = sentence(error);
+    let by = |layer, class| Some(Refusal::by(layer, class, sentence.clone()));
+    match code & 0xff {
+        ffi::SQLITE_INTERRUPT => by(Layer::Deadline, Class::LimitTime),
+        ffi::SQLITE_NOMEM => by(Layer::Heap, Class::LimitMemory),
+        ffi::SQLITE_FULL => by(Layer::Quota, Class::LimitStorage),
+        ffi::SQLITE_AUTH => by(Layer::Authorizer, Class::DeniedSqlAction),
+        ffi::SQLITE_TOOBIG if phase == Phase::Prepare => by(Layer::Limits, Class::LimitSqlLength),
+        ffi::SQLITE_TOOBIG => by(Layer::Limits, Class::LimitSqlValue),
+        ffi::SQLITE_BUSY
+        | ffi::SQLITE_LOCKED
+        | ffi::SQLITE_CORRUPT
+        | ffi::SQLITE_NOTADB
+        | ffi::SQLITE_IOERR
+        | ffi::SQLITE_PROTOCOL => None,
+        // `SQLITE_ABORT` is how a schema that grew too large ends the statement that grew it.
+        ffi::SQLITE_ERROR | ffi::SQLITE_ABORT => {
+            Some(limit(&sentence).unwrap_or_else(|| Refusal::own_failure(own_class(phase), sentence.clone())))
+        }
+        _ => Some(Refusal::own_failure(Class::SqlError, sentence)),
+    }
+}
+
+/// SQLite's extended result code, where the error is SQLite's.
+pub(super) fn code(error: &Error) -> Option<i32> {
+    match error {
+        Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. } => Some(error.extended_code),
+        _ => None,
+    }
+}
+
+/// What SQLite calls the error, without the statement's own text.
+pub(super) fn sentence(error: &Error) -> String {
+    match error {
+        Error::SqliteFailure(_, Some(message)) | Error::SqlInputError { msg: message, .. } => message.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn limit(sentence: &str) -> Option<Refusal> {
+    class_of(sentence).map(|class| Refusal::by(Layer::Limits, class, sentence))
+}
+
+fn class_of(sentence: &str) -> Option<Class> {
+    // Two sentences have a name in them, the first one of the guest's choosing.
+    if sentence.starts_with("trigger \"") && sentence.ends_with("\" contains too many steps") {
+        return Some(Class::LimitSqlTrigger);
+    }
+    if sentence.starts_with("table sqlite_") && sentence.ends_with(" may not be modified") {
+        return Some(Class::DeniedSqlAction);
+    }
+    SENTENCES
+        .iter()
+        .find(|(start, _)| sentence.starts_with(start))
+        .map(|&(_, class)| class)
+}
+
+fn own_class(phase: Phase) -> Class {
+    match phase {
+        Phase::Prepare => Class::SqlSyntax,
+        Phase::Step => Class::SqlError,
+    }
+}

@@ -1,0 +1,374 @@
+//! One connection inside one plan, and the scripts that run on it.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::fallible_iterator::FallibleIterator;
+use rusqlite::limits::Limit;
+use rusqlite::types::ValueRef;
+use rusqlite::{Batch, Connection, Statement, ffi};
+use stockade_policies::{Bound, Meter};
+
+use super::authorizer;
+use super::hooks::Hooks;
+use super::limits;
+use super::refusal::{self, Phase};
+use super::unreported::Unreported;
+use crate::deadline::Deadline;
+use crate::error::RuntimeError;
+use crate::gate::{Gate, beyond};
+use crate::layer::Layer;
+use crate::outcome::{Class, Refusal, SqlValue, StatementResult};
+
+/// How long to wait for a lock that somebody else holds on the database: SQLite looks at no deadline meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
+/// The most pages that a database can have: <https://sqlite.org/limits.html#max_page_count>.
+const MOST_PAGES: i64 = 4_294_967_294;
+
+/// Why a script stopped before its end.
+pub(crate) enum Stop {
+    /// The guest was refused, ran out of something or failed.
+    Refused(Refusal),
+    /// We do not know: the database failed through no doing of the guest.
+    Unknown(RuntimeError),
+}
+
+/// Whether a result was cut at the rows or bytes that the plan allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    No,
+    Yes,
+}
+
+/// One connection inside one plan.
+pub(crate) struct Session {
+    // Declared first, so dropped first: SQLite must not call hooks that are gone.
+    connection: Connection,
+    hooks: Box<Hooks>,
+    gate: Arc<Gate>,
+    deadline: Deadline,
+    database: Option<PathBuf>,
+    most_pages: Option<i64>,
+    spent: RefCell<Spent>,
+}
+
+/// What the scripts of this session have handed back so far.
+#[derive(Default)]
+struct Spent {
+    rows: u64,
+    bytes: u64,
+}
+
+impl Session {
+    /// Opens the database and puts every layer in force that the gate has.
+    pub(crate) fn open(database: Option<&Path>, gate: &Arc<Gate>, deadline: Deadline) -> Result<Self, RuntimeError> {
+        let unusable = |error: rusqlite::Error| unusable(database, &error);
+        let opened = if gate.has(Layer::Limits) {
+            limits::open_hardened(database)
+        } else {
+            limits::open_undefended(database)
+        };
+        let mut session = Self {
+            connection: opened.map_err(unusable)?,
+            hooks: Box::new(Hooks::new(Arc::clone(gate), deadline)),
+            gate: Arc::clone(gate),
+            deadline,
+            database: database.map(Path::to_owned),
+            most_pages: None,
+            spent: RefCell::default(),
+        };
+        session.connection.busy_timeout(LONGEST_WAIT).map_err(unusable)?;
+        session.fence().map_err(unusable)?;
+        Ok(session)
+    }
+
+    fn fence(&mut self) -> rusqlite::Result<()> {
+        // Reads the header: a file that is no database is the caller's mistake, not the guest's.
+        self.connection.query_row("pragma schema_version", [], |_| Ok(()))?;
+        self.limit_heap()?;
+        self.limit_pages()?;
+        if self.gate.has(Layer::Limits) {
+            limits::lower(&self.connection, &self.gate)?;
+        }
+        if self.gate.has(Layer::Deadline) {
+            self.hooks.watch_the_clock(&self.connection);
+        }
+        if self.gate.has(Layer::Authorizer) {
+            self.hooks.authorize(&self.connection);
+        }
+        Ok(())
+    }
+
+    fn limit_heap(&self) -> rusqlite::Result<()> {
+        if !self.gate.has(Layer::Heap) {
+            return Ok(());
+        }
+        if let Bound::Limited(most) = self.gate.bound(Meter::GrowHeap) {
+            limits::set_heap(most);
+        }
+        // What would spill to a temporary file counts as heap instead.
+        self.connection.execute_batch("pragma temp_store = memory")
+    }
+
+    fn limit_pages(&mut self) -> rusqlite::Result<()> {
+        let Bound::Limited(most) = self.gate.bound(Meter::GrowDatabase) else {
+            return Ok(());
+        };
+        if !self.gate.has(Layer::Quota) {
+            return Ok(());
+        }
+        let page_size: i64 = self.connection.query_row("pragma page_size", [], |row| row.get(0))?;
+        let pages = i64::try_from(most).unwrap_or(i64::MAX) / page_size.max(512);
+        if pages == 0 {
+            // `max_page_count = 0` would ask for the current value: nothing at all may be stored.
+            return self.connection.execute_batch("pragma query_only = on");
+        }
+        // SQLite never sets the cap below the pages that are already there.
+        let in_force = self.connection.query_row(
+            &format!("pragma max_page_count = {}", pages.min(MOST_PAGES)),
+            [],
+            |row| row.get(0),
+        )?;
+        self.most_pages = Some(in_force);
+        Ok(())
+    }
+
+    /// Runs every statement of `script`, and adds their results to `results`.
+    pub(crate) fn run(&self, script: &str, results: &mut Vec<StatementResult>) -> Result<Cut, Stop> {
+        self.ask_about_the_unreported(script)?;
+        let mut batch = Batch::new(&self.connection, script);
+        loop {
+            let Some(mut statement) = self.prepare(&mut batch)? else {
+                return Ok(Cut::No);
+            };
+            let mut result = StatementResult::default();
+            let before = self.connection.total_changes();
+            let ended = step(&mut statement, &self.gate, &mut self.spent.borrow_mut(), &mut result);
+            drop(statement);
+            result.changes = self.connection.total_changes().saturating_sub(before);
+            results.push(result);
+            let cut = ended.map_err(|error| self.stop(&error, Phase::Step))?;
+            self.look_after()?;
+            if cut == Cut::Yes {
+                return Ok(Cut::Yes);
+            }
+        }
+    }
+
+    fn ask_about_the_unreported(&self, script: &str) -> Result<(), Stop> {
+        if !self.gate.has(Layer::Authorizer) {
+            return Ok(());
+        }
+        let Some(unreported) = Unreported::of(script) else {
+            return Ok(());
+        };
+        let refusal = self.hooks.unjudged(|| unreported.refusal(&self.connection, &self.gate));
+        match refusal {
+            Ok(None) => Ok(()),
+            Ok(Some(refusal)) => {
+                self.gate.refuse(refusal.clone());
+                Err(Stop::Refused(refusal))
+            }
+            // The schema does not read: neither will the guest's own statement.
+            Err(error) => Err(self.stop(&error, Phase::Prepare)),
+        }
+    }
+
+    /// The next statement of a script; `None` at its end.
+    fn prepare<'c>(&'c self, batch: &mut Batch<'c, '_>) -> Result<Option<Statement<'c>>, Stop> {
+        self.hooks.next_statement();
+        loop {
+            let error = match batch.next() {
+                Ok(statement) => return Ok(statement),
+                Err(error) => error,
+            };
+            // A batch stays at a statement that does not compile, so each turn tries the same one again, and knows one
+            // more of the names in it.
+            match self.hooks.take_unresolved() {
+                Some(name) if !self.is_in_schema(&name) => self.hooks.is_not_in_schema(name),
+                Some(name) => {
+                    let refusal = authorizer::deny_rows(&self.gate, &name);
+                    return Err(Stop::Refused(refusal));
+                }
+                None if self.is_program_too_long(&error, batch) => {
+                    let detail = beyond(Meter::SqlVdbeOp, self.gate.bound(Meter::SqlVdbeOp));
+                    return Err(self.refused(Layer::Limits, Class::LimitSqlProgram, detail));
+                }
+                None => return Err(self.stop(&error, Phase::Prepare)),
+            }
+        }
+    }
+
+    /// Whether a table, a view or a virtual table of this name could be read. In doubt it is there.
+    fn is_in_schema(&self, name: &str) -> bool {
+        // Within the plan's own limits on terms and depth: those are in force for the host's statements too.
+        const QUERY: &str = "select ?1 like 'sqlite\\_%' escape '\\' or ?1 like 'pragma\\_%' escape '\\'
+             or exists (select 1 from main.sqlite_master where name = ?1 collate nocase)
+             or exists (select 1 from temp.sqlite_master where name = ?1 collate nocase)
+             or exists (select 1 from pragma_module_list where name = ?1 collate nocase)";
+        let found = self
+            .hooks
+            .unjudged(|| self.connection.query_row(QUERY, [name], |row| row.get::<_, bool>(0)));
+        found.unwrap_or(true)
+    }
+
+    /// What only shows once a statement has ended: time that one opcode took, and limits that it changed.
+    fn look_after(&self) -> Result<(), Stop> {
+        if let Some(refusal) = self.gate.refusal() {
+            return Err(Stop::Refused(refusal));
+        }
+        if self.gate.has(Layer::Deadline) && self.deadline.is_over() {
+            let detail = beyond(Meter::Elapse, self.gate.bound(Meter::Elapse));
+            return Err(self.refused(Layer::Deadline, Class::LimitTime, detail));
+        }
+        if self.gate.has(Layer::Limits)
+            && let Some(meter) = limits::raised(&self.connection, &self.gate)
+        {
+            let detail = format!("the guest raised `{}`", meter.action());
+            return Err(self.refused(Layer::Limits, Class::HostInternal, detail));
+        }
+        if let Some(most) = self.most_pages
+            && self.pages_allowed() != Some(most)
+        {
+            let detail = "the guest changed `max_page_count`";
+            return Err(self.refused(Layer::Quota, Class::LimitStorage, detail.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn refused(&self, layer: Layer, class: Class, detail: String) -> Stop {
+        let refusal = Refusal::by(layer, class, detail);
+        self.gate.refuse(refusal.clone());
+        Stop::Refused(refusal)
+    }
+
+    fn pages_allowed(&self) -> Option<i64> {
+        self.hooks.unjudged(|| {
+            self.connection
+                .query_row("pragma max_page_count", [], |row| row.get(0))
+                .ok()
+        })
+    }
+
+    /// The gate's own refusal comes first: SQLite's error is then only its echo.
+    fn stop(&self, error: &rusqlite::Error, phase: Phase) -> Stop {
+        if let Some(refusal) = self.gate.refusal() {
+            return Stop::Refused(refusal);
+        }
+        let Some(mut refusal) = refusal::read(error, phase) else {
+            return Stop::Unknown(unusable(self.database.as_deref(), error));
+        };
+        if self.is_write_to_a_full_database(error) {
+            refusal = Refusal::by(Layer::Quota, Class::LimitStorage, String::new());
+        }
+        if let Some(meter) = refusal.layer.and_then(own_words) {
+            refusal.detail = beyond(meter, self.gate.bound(meter));
+        }
+        if refusal.layer.is_some_and(|layer| !self.gate.has(layer)) {
+            // SQLite's own ceilings stay where a layer is off: then it was SQLite, not the layer.
+            refusal.layer = None;
+        }
+        // SQL that fails by itself is the guest's own affair: a module that sent it may go on.
+        if !refusal.class.is_own_failure() {
+            self.gate.refuse(refusal.clone());
+        }
+        Stop::Refused(refusal)
+    }
+
+    /// SQLite reports a program over `SQLITE_LIMIT_VDBE_OP` as "out of memory". It is the program's length where the
+    /// same statement compiles once that limit is out of the way, under the same heap limit.
+    fn is_program_too_long(&self, error: &rusqlite::Error, batch: &mut Batch<'_, '_>) -> bool {
+        let is_out_of_memory = refusal::code(error).is_some_and(|code| code & 0xff == ffi::SQLITE_NOMEM);
+        if !is_out_of_memory || !self.gate.has(Layer::Limits) || self.gate.refusal().is_some() {
+            return false;
+        }
+        let limit = Limit::SQLITE_LIMIT_VDBE_OP;
+        let Ok(bound) = self.connection.set_limit(limit, i32::MAX) else {
+            return false;
+        };
+        let compiles_now = matches!(batch.next(), Ok(Some(_)));
+        self.connection.set_limit(limit, bound).is_ok() && compiles_now
+    }
+
+    fn is_write_to_a_full_database(&self, error: &rusqlite::Error) -> bool {
+        let is_read_only = refusal::code(error) == Some(ffi::SQLITE_READONLY);
+        is_read_only
+            && self.gate.has(Layer::Quota)
+            && self.most_pages.is_none()
+            && self.gate.bound(Meter::GrowDatabase) != Bound::Unbounded
+    }
+}
+
+/// The meter of a layer for which SQLite's words say less than the bound does: "interrupted", "out of memory".
+fn own_words(layer: Layer) -> Option<Meter> {
+    match layer {
+        Layer::Deadline => Some(Meter::Elapse),
+        Layer::Heap => Some(Meter::GrowHeap),
+        Layer::Quota => Some(Meter::GrowDatabase),
+        _ => None,
+    }
+}
+
+/// Steps a statement to its end, or to the rows or bytes that the plan allows.
+fn step(
+    statement: &mut Statement<'_>,
+    gate: &Gate,
+    spent: &mut Spent,
+    result: &mut StatementResult,
+) -> rusqlite::Result<Cut> {
+    result.columns = statement.column_names().map(str::to_owned).collect();
+    let width = result.columns.len();
+    spent.bytes += result.columns.iter().map(|name| name.len() as u64).sum::<u64>();
+    let mut rows = statement.raw_query();
+    while let Some(row) = rows.next()? {
+        let is_within = |meter, total| !gate.has(Layer::Quota) || gate.bound(meter).permits(total);
+        spent.rows += 1;
+        if !is_within(Meter::ReturnRows, spent.rows) {
+            return Ok(Cut::Yes);
+        }
+        let mut values = Vec::with_capacity(width);
+        for index in 0..width {
+            let value = row.get_ref(index)?;
+            spent.bytes += size(value);
+            // Asked before the copy: a row of a hundred megabytes is not copied to find that it is too large.
+            if !is_within(Meter::ReturnBytes, spent.bytes) {
+                return Ok(Cut::Yes);
+            }
+            values.push(owned(value));
+        }
+        result.rows.push(values);
+    }
+    Ok(Cut::No)
+}
+
+fn size(value: ValueRef<'_>) -> u64 {
+    match value {
+        ValueRef::Null => 1,
+        ValueRef::Integer(_) | ValueRef::Real(_) => 8,
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len() as u64,
+    }
+}
+
+fn owned(value: ValueRef<'_>) -> SqlValue {
+    match value {
+        ValueRef::Null => SqlValue::Null,
+        ValueRef::Integer(number) => SqlValue::Integer(number),
+        ValueRef::Real(number) => SqlValue::Real(number),
+        ValueRef::Blob(bytes) => SqlValue::Blob(bytes.to_vec()),
+        // Text that is not UTF-8 stays what it is: bytes.
+        ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => SqlValue::Text(text.to_owned()),
+            Err(_) => SqlValue::Blob(bytes.to_vec()),
+        },
+    }
+}
+
+fn unusable(database: Option<&Path>, error: &rusqlite::Error) -> RuntimeError {
+    RuntimeError::Database {
+        path: database.map_or_else(|| PathBuf::from(":memory:"), Path::to_owned),
+        reason: refusal::sentence(error),
+    }
+}

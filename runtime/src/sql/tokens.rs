@@ -1,0 +1,117 @@
+//! SQL as SQLite's own tokenizer cuts it: <https://sqlite.org/src/file/src/tokenize.c>.
+//!
+//! For questions that words alone answer. It never fails: what SQLite would reject is cut into something, and SQLite
+//! rejects it afterwards.
+
+/// A piece of SQL. Comments and white space are none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Token {
+    /// A keyword, a number or a name that is not quoted.
+    Word(String),
+    /// A name or a string, without its quotes: where a name is expected, SQLite takes a string for one.
+    Quoted(String),
+    /// Anything else, a character at a time.
+    Symbol(char),
+}
+
+/// The tokens of `script`, in order.
+pub(super) fn tokens(script: &str) -> Vec<Token> {
+    let mut rest = script;
+    let mut found = Vec::new();
+    while let Some(first) = rest.chars().next() {
+        let (token, length) = match first {
+            '-' if rest.starts_with("--") => (None, rest.find('\n').unwrap_or(rest.len())),
+            '/' if rest.starts_with("/*") => (None, comment_length(rest)),
+            '\'' | '"' | '`' => quoted(rest, first),
+            '[' => bracketed(rest),
+            _ if is_word(first) => word(rest),
+            _ if first.is_whitespace() => (None, first.len_utf8()),
+            _ => (Some(Token::Symbol(first)), first.len_utf8()),
+        };
+        found.extend(token);
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    found
+}
+
+/// "Comments … do not nest"; one that is not closed reaches to the end.
+fn comment_length(rest: &str) -> usize {
+    let body = rest.get(2..).unwrap_or_default();
+    body.find("*/").map_or(rest.len(), |end| end + 4)
+}
+
+/// Text up to the closing quote; a doubled one stands for itself.
+fn quoted(rest: &str, quote: char) -> (Option<Token>, usize) {
+    let mut text = String::new();
+    let mut characters = rest.char_indices().skip(1).peekable();
+    while let Some((at, character)) = characters.next() {
+        if character != quote {
+            text.push(character);
+        } else if characters.next_if(|(_, next)| *next == quote).is_some() {
+            text.push(quote);
+        } else {
+            return (Some(Token::Quoted(text)), at + quote.len_utf8());
+        }
+    }
+    (Some(Token::Quoted(text)), rest.len())
+}
+
+fn bracketed(rest: &str) -> (Option<Token>, usize) {
+    let end = rest.find(']').unwrap_or(rest.len());
+    let text = rest.get(1..end).unwrap_or_default().to_owned();
+    (Some(Token::Quoted(text)), end + 1)
+}
+
+fn word(rest: &str) -> (Option<Token>, usize) {
+    let end = rest.find(|character| !is_word(character)).unwrap_or(rest.len());
+    let text = rest.get(..end).unwrap_or_default().to_owned();
+    (Some(Token::Word(text)), end)
+}
+
+fn is_word(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '_' | '$') || !character.is_ascii()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(text: &str) -> Token {
+        Token::Word(text.to_owned())
+    }
+
+    fn quoted(text: &str) -> Token {
+        Token::Quoted(text.to_owned())
+    }
+
+    #[test]
+    fn comments_hide_nothing_and_are_nothing() {
+        assert_eq!(
+            tokens("a/* b */natural--c\njoin /* open"),
+            [word("a"), word("natural"), word("join")]
+        );
+        assert_eq!(tokens("/**/x"), [word("x")]);
+        assert_eq!(tokens("/*/x*/y"), [word("y")]);
+    }
+
+    #[test]
+    fn every_quote_gives_the_name_inside() {
+        assert_eq!(
+            tokens("'a''b' \"c\"\"d\" `e` [f g] 'open"),
+            [
+                quoted("a'b"),
+                quoted("c\"d"),
+                quoted("e"),
+                quoted("f g"),
+                quoted("open")
+            ]
+        );
+        assert_eq!(tokens("[open"), [quoted("open")]);
+    }
+
+    #[test]
+    fn names_may_hold_any_letter() {
+        assert_eq!(tokens("straße$1.x"), [word("straße$1"), Token::Symbol('.'), word("x")]);
+        assert_eq!(tokens(""), []);
+    }
+}

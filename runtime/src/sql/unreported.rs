@@ -1,0 +1,205 @@
+//! What SQLite does without telling its authorizer, asked about before it does.
+//!
+//! * `NATURAL JOIN` and `USING (…)` compare columns that no `SQLITE_READ` reports.
+//! * `REPLACE` deletes the rows that stand in its way, and only an insert or update is reported.
+//!
+//! Both need a keyword and the table's name in the script. So where the keyword stands, every table that the script
+//! names is asked about: the columns that a join could compare in the one case, deleting its rows in the other. A guest
+//! that is refused for a table which it names and does not join can write `on` instead.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::Connection;
+use stockade_policies::{Action, Resource, SqlAction};
+
+use super::tokens::{Token, tokens};
+use crate::gate::Gate;
+use crate::layer::Layer;
+use crate::outcome::{Class, Refusal};
+
+/// What a script does that is not reported.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unreported {
+    joins_naturally: bool,
+    /// Columns named after `using`.
+    joins_using: BTreeSet<String>,
+    replaces: bool,
+    /// Every name in the script.
+    names: BTreeSet<String>,
+}
+
+impl Unreported {
+    /// What `script` does that is not reported, if anything.
+    pub(super) fn of(script: &str) -> Option<Self> {
+        let tokens = tokens(script);
+        let found = Self {
+            joins_naturally: tokens.iter().any(|token| is_keyword(token, "natural")),
+            joins_using: using(&tokens),
+            replaces: replaces(&tokens),
+            names: tokens.iter().filter_map(name).collect(),
+        };
+        (found.joins_naturally || !found.joins_using.is_empty() || found.replaces).then_some(found)
+    }
+
+    /// Why it is not granted, if it is not. `connection` must be asked as the host.
+    pub(super) fn refusal(&self, connection: &Connection, gate: &Gate) -> rusqlite::Result<Option<Refusal>> {
+        let mut tables = Tables::new();
+        for name in &self.names {
+            tables.insert(name, columns(connection, name)?);
+        }
+        let denied = tables.iter().find_map(|(table, columns)| {
+            self.hidden_join(gate, table, columns, &tables)
+                .or_else(|| self.hidden_deletion(gate, table, columns))
+        });
+        Ok(denied.map(|(action, resource, why)| {
+            // Asked on the guest's behalf only now, so that the trail holds what decided.
+            gate.allows(Action::Sql(action), &resource, &[]);
+            let detail = format!("`{}` on `{resource}` is not granted, and {why}", action.action());
+            Refusal::by(Layer::Authorizer, Class::DeniedSqlAction, detail)
+        }))
+    }
+
+    /// A column that a join could compare and that is not granted.
+    fn hidden_join(&self, gate: &Gate, table: &str, columns: &[Column], tables: &Tables<'_>) -> Option<Denied> {
+        let could_be_joined = |column: &&Column| {
+            self.joins_using.contains(&column.name)
+                || self.joins_naturally && self.is_elsewhere(&column.name, table, tables)
+        };
+        columns
+            .iter()
+            .filter(could_be_joined)
+            .map(|column| Resource::column(&column.database, table, &column.name))
+            .find(|column| !gate.would_allow(Action::Sql(SqlAction::Read), column, &[]))
+            .map(|column| {
+                let why = "`natural` and `using` join by columns that SQLite does not report: write `on` instead";
+                (SqlAction::Read, column, why)
+            })
+    }
+
+    /// A natural join compares what has the same name on both sides: the other side is another table, or a select
+    /// whose column is named in the script.
+    fn is_elsewhere(&self, column: &str, table: &str, tables: &Tables<'_>) -> bool {
+        let others = tables.iter().filter(|(other, _)| **other != table);
+        self.names.contains(column)
+            || others
+                .into_iter()
+                .any(|(_, columns)| columns.iter().any(|other| other.name == column))
+    }
+
+    /// A table that may be written to and whose rows may not be deleted.
+    fn hidden_deletion(&self, gate: &Gate, table: &str, columns: &[Column]) -> Option<Denied> {
+        let grants = |action, resource: &Resource| gate.would_allow(Action::Sql(action), resource, &[]);
+        let target = Resource::table(&columns.first()?.database, table);
+        let may_write = grants(SqlAction::Insert, &target)
+            || columns.iter().any(|column| {
+                grants(
+                    SqlAction::Update,
+                    &Resource::column(&column.database, table, &column.name),
+                )
+            });
+        (self.replaces && may_write && !grants(SqlAction::Delete, &target)).then_some((
+            SqlAction::Delete,
+            target,
+            "`replace` deletes rows that stand in its way",
+        ))
+    }
+}
+
+type Tables<'a> = BTreeMap<&'a str, Vec<Column>>;
+type Denied = (SqlAction, Resource, &'static str);
+
+/// The names between the parentheses after each `using`.
+fn using(tokens: &[Token]) -> BTreeSet<String> {
+    let after = |at: usize| tokens.get(at + 1..).unwrap_or_default();
+    let lists = tokens
+        .iter()
+        .enumerate()
+        .filter(|(_, token)| is_keyword(token, "using"));
+    lists
+        .flat_map(|(at, _)| after(at).iter().take_while(|token| **token != Token::Symbol(')')))
+        .filter_map(name)
+        .collect()
+}
+
+/// The conflict clause, not the function.
+fn replaces(tokens: &[Token]) -> bool {
+    tokens
+        .iter()
+        .enumerate()
+        .any(|(at, token)| is_keyword(token, "replace") && tokens.get(at + 1) != Some(&Token::Symbol('(')))
+}
+
+fn is_keyword(token: &Token, keyword: &str) -> bool {
+    matches!(token, Token::Word(word) if word.eq_ignore_ascii_case(keyword))
+}
+
+fn name(token: &Token) -> Option<String> {
+    match token {
+        Token::Word(name) | Token::Quoted(name) => Some(name.to_ascii_lowercase()),
+        Token::Symbol(_) => None,
+    }
+}
+
+struct Column {
+    database: String,
+    name: String,
+}
+
+/// The columns of a table, view or virtual table, in every schema that has one of that name; empty where none has.
+fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
+    let mut statement = connection
+        .prepare("select s.name, c.name from pragma_database_list as s, pragma_table_xinfo(?1, s.name) as c")?;
+    let rows = statement.query_map([table], |row| {
+        Ok(Column {
+            database: row.get(0)?,
+            name: row.get::<_, String>(1)?.to_ascii_lowercase(),
+        })
+    })?;
+    rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_scripts_do_nothing_unreported() {
+        for script in [
+            "select 'natural join', \"using\" from t join u on t.a = u.a",
+            "select replace(a, 'b', 'c') from t",
+            "-- natural\nselect 1 /* using */",
+            "insert into t values ('replace')",
+        ] {
+            assert_eq!(Unreported::of(script), None, "{script}");
+        }
+    }
+
+    #[test]
+    fn keywords_are_found_however_they_are_written() {
+        for script in [
+            "select * from a NATURAL/**/join b",
+            "select * from a join b UsInG(x)",
+            "replace into t values (1)",
+            "insert or Replace into t values (1)",
+            "create table t(a unique on conflict replace)",
+            "update or replace t set a = 1",
+        ] {
+            assert!(Unreported::of(script).is_some(), "{script}");
+        }
+    }
+
+    #[test]
+    fn columns_are_known_by_any_quoting() {
+        let found = Unreported::of("select * from a join b using(x, \"Y\") join c using ([z])").unwrap();
+        assert_eq!(found.joins_using, BTreeSet::from(["x", "y", "z"].map(str::to_owned)));
+        assert!(!found.joins_naturally);
+    }
+
+    #[test]
+    fn tables_are_known_by_any_quoting() {
+        let found = Unreported::of("select * from a natural join [Staff], `x`, 'y'").unwrap();
+        for name in ["a", "staff", "x", "y"] {
+            assert!(found.names.contains(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! What a host call does: asks the plan, then acts, and looks at the clock when it is done.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use stockade_policies::Meter;
+use wasmtime::{Caller, Error, Extern, Linker, Memory};
+
+use super::bridge::Bridge;
+use super::limiter::Limiter;
+use super::linker::{HostFunction, NAMESPACE};
+use crate::deadline::Deadline;
+use crate::error::RuntimeError;
+use crate::gate::{Gate, beyond};
+use crate::layer::Layer;
+use crate::outcome::{Class, Refusal};
+
+/// The host's side of one store.
+pub(super) struct Host {
+    pub gate: Arc<Gate>,
+    pub deadline: Deadline,
+    pub limiter: Limiter,
+    pub log: Vec<String>,
+    #[cfg_attr(not(feature = "sql"), expect(dead_code, reason = "only SQL opens it"))]
+    pub database: Option<PathBuf>,
+    /// A failure that is not the guest's: the run has no outcome.
+    pub unknown: Option<RuntimeError>,
+    log_bytes: u64,
+    calls: u64,
+    #[cfg(feature = "sql")]
+    session: Option<crate::sql::Session>,
+}
+
+impl Host {
+    pub(super) fn new(gate: &Arc<Gate>, deadline: Deadline, database: Option<PathBuf>) -> Self {
+        Self {
+            gate: Arc::clone(gate),
+            deadline,
+            limiter: Limiter::new(Arc::clone(gate)),
+            log: Vec::new(),
+            database,
+            unknown: None,
+            log_bytes: 0,
+            calls: 0,
+            #[cfg(feature = "sql")]
+            session: None,
+        }
+    }
+}
+
+/// Codes that host functions return where the guest may go on.
+/// 0 and above mean success; a refusal is never a code, it ends the guest.
+mod code {
+    /// The query failed by itself: it does not compile, or broke a constraint.
+    pub(super) const QUERY_FAILED: i32 = -5;
+    /// The guest's allocator returned null.
+    #[cfg(feature = "sql")]
+    pub(super) const ALLOCATION_FAILED: i32 = -8;
+}
+
+/// Defines `function` in `linker`.
+pub(super) fn define(linker: &mut Linker<Host>, function: HostFunction) -> wasmtime::Result<()> {
+    let name = function.name();
+    match function {
+        HostFunction::Log => linker.func_wrap(NAMESPACE, name, log),
+        HostFunction::ClockNowMs => linker.func_wrap(NAMESPACE, name, clock_now_ms),
+        HostFunction::RandomFill => linker.func_wrap(NAMESPACE, name, random_fill),
+        HostFunction::DbQuery => linker.func_wrap(NAMESPACE, name, database::db_query),
+        HostFunction::DbExecute => linker.func_wrap(NAMESPACE, name, database::db_execute),
+    }?;
+    Ok(())
+}
+
+/// Why a host call does not return: the guest is refused, or we do not know.
+enum Stop {
+    Refused(Refusal),
+    #[cfg_attr(not(feature = "sql"), expect(dead_code, reason = "only SQL fails so"))]
+    Unknown(RuntimeError),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// The frame of every host call: counted, asked, done, and the clock looked at.
+fn call<T>(
+    mut caller: Caller<'_, Host>,
+    function: HostFunction,
+    act: impl FnOnce(&mut Caller<'_, Host>) -> Result<T, Stop>,
+) -> wasmtime::Result<T> {
+    let result = admit(&mut caller, function)
+        .map_err(Stop::from)
+        .and_then(|()| act(&mut caller))
+        .and_then(|value| on_time(caller.data()).map(|()| value).map_err(Stop::from));
+    result.map_err(|stop| match stop {
+        Stop::Refused(refusal) => {
+            let error = Error::msg(refusal.detail.clone());
+            caller.data().gate.refuse(refusal);
+            error
+        }
+        Stop::Unknown(unknown) => {
+            let error = Error::msg(unknown.to_string());
+            caller.data_mut().unknown = Some(unknown);
+            error
+        }
+    })
+}
+
+fn admit(caller: &mut Caller<'_, Host>, function: HostFunction) -> Result<(), Refusal> {
+    let host = caller.data_mut();
+    host.calls += 1;
+    bounded(&host.gate, Meter::CallHost, host.calls, Class::LimitCalls)?;
+    let (action, resource) = function.needs();
+    if !host.gate.has(Layer::Capability) || host.gate.allows(action, &resource, &[]) {
+        return Ok(());
+    }
+    let detail = format!("`{}` on `{resource}` is not granted", action.id());
+    Err(Refusal::by(Layer::Capability, Class::DeniedCapability, detail))
+}
+
+fn on_time(host: &Host) -> Result<(), Refusal> {
+    if !host.gate.has(Layer::Deadline) || !host.deadline.is_over() {
+        return Ok(());
+    }
+    let detail = beyond(Meter::Elapse, host.gate.bound(Meter::Elapse));
+    Err(Refusal::by(Layer::Deadline, Class::LimitTime, detail))
+}
+
+fn bounded(gate: &Gate, meter: Meter, total: u64, class: Class) -> Result<(), Refusal> {
+    let bound = gate.bound(meter);
+    if !gate.has(Layer::Quota) || bound.permits(total) {
+        return Ok(());
+    }
+    Err(Refusal::by(Layer::Quota, class, beyond(meter, bound)))
+}
+
+fn memory(caller: &mut Caller<'_, Host>) -> Result<Memory, Refusal> {
+    match caller.get_export("memory") {
+        Some(Extern::Memory(memory)) => Ok(memory),
+        Some(_) => Err(Refusal::by(
+            Layer::Bridge,
+            Class::ContractBadType,
+            "export `memory` is not a memory",
+        )),
+        None => Err(Refusal::by(
+            Layer::Bridge,
+            Class::ContractMissingExport,
+            "the guest exports no `memory`",
+        )),
+    }
+}
+
+fn log(caller: Caller<'_, Host>, pointer: u32, length: u32) -> wasmtime::Result<i32> {
+    call(caller, HostFunction::Log, |caller| {
+        let memory = memory(caller)?;
+        let gate = Arc::clone(&caller.data().gate);
+        let total = caller.data().log_bytes.saturating_add(u64::from(length) + 1);
+        // Asked before the copy.
+        bounded(&gate, Meter::GrowLog, total, Class::LimitOutput)?;
+        let line = Bridge { gate: &gate, memory }.read_text(&mut *caller, pointer, length)?;
+        let host = caller.data_mut();
+        host.log_bytes = total;
+        host.log.push(line);
+        Ok(0)
+    })
+}
+
+fn clock_now_ms(caller: Caller<'_, Host>) -> wasmtime::Result<i64> {
+    call(caller, HostFunction::ClockNowMs, |_| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
+    })
+}
+
+fn random_fill(caller: Caller<'_, Host>, pointer: u32, length: u32) -> wasmtime::Result<i32> {
+    call(caller, HostFunction::RandomFill, |caller| {
+        let memory = memory(caller)?;
+        let gate = Arc::clone(&caller.data().gate);
+        let bridge = Bridge { gate: &gate, memory };
+        // Reading first checks the place before anything of that size is allocated for it.
+        let mut bytes = bridge.read(&mut *caller, pointer, length)?;
+        fill(&mut bytes)?;
+        bridge.write(&mut *caller, pointer, &bytes)?;
+        Ok(0)
+    })
+}
+
+fn fill(bytes: &mut [u8]) -> Result<(), Refusal> {
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        filled += getrandom(rest, GetRandomFlags::empty()).map_err(|error| {
+            let detail = format!("the system gave no random bytes: {error}");
+            Refusal::by(Layer::Capability, Class::HostInternal, detail)
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "sql"))]
+mod database {
+    use super::{Caller, Host, HostFunction, call, code};
+
+    pub(super) fn db_query(caller: Caller<'_, Host>, _: u32, _: u32, _: u32, _: u32) -> wasmtime::Result<i32> {
+        call(caller, HostFunction::DbQuery, |_| Ok(code::QUERY_FAILED))
+    }
+
+    pub(super) fn db_execute(caller: Caller<'_, Host>, _: u32, _: u32) -> wasmtime::Result<i64> {
+        call(caller, HostFunction::DbExecute, |_| Ok(i64::from(code::QUERY_FAILED)))
+    }
+}
+
+#[cfg(feature = "sql")]
+mod database {
+    //! SQL from inside a module: the same guard, the same plan, the same clock.
+
+    use std::sync::Arc;
+
+    use wasmtime::Caller;
+
+    use super::{Host, HostFunction, Stop, call, code, memory};
+    use crate::gate::beyond;
+    use crate::layer::Layer;
+    use crate::outcome::{Class, Refusal, SqlValue, StatementResult};
+    use crate::sql::{self, Cut, Session};
+    use crate::wasm::bridge::Bridge;
+    use stockade_policies::Meter;
+
+    /// Runs a query, and hands its rows over as JSON in memory that the guest's own `__wasm_allocate` returned:
+    /// the pointer is written at `result`, the length at `result_length`.
+    pub(super) fn db_query(
+        caller: Caller<'_, Host>,
+        query: u32,
+        query_length: u32,
+        result: u32,
+        result_length: u32,
+    ) -> wasmtime::Result<i32> {
+        call(caller, HostFunction::DbQuery, |caller| {
+            let text = read_sql(caller, query, query_length)?;
+            let Some(results) = run(caller.data_mut(), &text)? else {
+                return Ok(code::QUERY_FAILED);
+            };
+            let rows = results.last().map_or(&[][..], |last| last.rows.as_slice());
+            hand_over(caller, as_json(rows).as_bytes(), result, result_length)
+        })
+    }
+
+    /// Runs a script, and returns how many rows it changed.
+    pub(super) fn db_execute(caller: Caller<'_, Host>, script: u32, script_length: u32) -> wasmtime::Result<i64> {
+        call(caller, HostFunction::DbExecute, |caller| {
+            let text = read_sql(caller, script, script_length)?;
+            let Some(results) = run(caller.data_mut(), &text)? else {
+                return Ok(i64::from(code::QUERY_FAILED));
+            };
+            let changes: u64 = results.iter().map(|result| result.changes).sum();
+            Ok(i64::try_from(changes).unwrap_or(i64::MAX))
+        })
+    }
+
+    fn read_sql(caller: &mut Caller<'_, Host>, pointer: u32, length: u32) -> Result<String, Stop> {
+        let memory = memory(caller)?;
+        let gate = Arc::clone(&caller.data().gate);
+        let text = Bridge { gate: &gate, memory }.read_text(&mut *caller, pointer, length)?;
+        if gate.has(Layer::Bridge) && text.contains('\0') {
+            let detail = "SQL with a NUL in it";
+            return Err(Refusal::by(Layer::Bridge, Class::ContractBadText, detail).into());
+        }
+        Ok(text)
+    }
+
+    /// The results, or `None` where the SQL failed by itself and the guest may go on.
+    fn run(host: &mut Host, script: &str) -> Result<Option<Vec<StatementResult>>, Stop> {
+        let session = match host.session.take() {
+            Some(session) => session,
+            None => Session::open(host.database.as_deref(), &host.gate, host.deadline).map_err(Stop::Unknown)?,
+        };
+        let mut results = Vec::new();
+        let ended = session.run(script, &mut results);
+        host.session = Some(session);
+        match ended {
+            Ok(Cut::No) => Ok(Some(results)),
+            Ok(Cut::Yes) => Err(Stop::Refused(Refusal::by(
+                Layer::Quota,
+                Class::LimitRows,
+                beyond(Meter::ReturnRows, host.gate.bound(Meter::ReturnRows)),
+            ))),
+            Err(sql::Stop::Refused(refusal)) if refusal.class.is_own_failure() => Ok(None),
+            Err(sql::Stop::Refused(refusal)) => Err(Stop::Refused(refusal)),
+            Err(sql::Stop::Unknown(error)) => Err(Stop::Unknown(error)),
+        }
+    }
+
+    fn as_json(rows: &[Vec<SqlValue>]) -> String {
+        let rows: serde_json::Value = rows
+            .iter()
+            .map(|row| row.iter().map(cell).collect::<serde_json::Value>())
+            .collect();
+        rows.to_string()
+    }
+
+    fn cell(value: &SqlValue) -> serde_json::Value {
+        match value {
+            SqlValue::Null => serde_json::Value::Null,
+            SqlValue::Integer(number) => (*number).into(),
+            SqlValue::Real(number) => (*number).into(),
+            SqlValue::Text(text) => text.as_str().into(),
+            SqlValue::Blob(bytes) => bytes.as_slice().into(),
+        }
+    }
+
+    fn hand_over(caller: &mut Caller<'_, Host>, bytes: &[u8], result: u32, result_length: u32) -> Result<i32, Stop> {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let Some(pointer) = allocate(caller, length)? else {
+            return Ok(code::ALLOCATION_FAILED);
+        };
+        // After the guest's allocator ran: it may have grown the memory.
+        let memory = memory(caller)?;
+        let gate = Arc::clone(&caller.data().gate);
+        let bridge = Bridge { gate: &gate, memory };
+        bridge.write(&mut *caller, pointer, bytes)?;
+        bridge.write(&mut *caller, result, &pointer.to_le_bytes())?;
+        bridge.write(&mut *caller, result_length, &length.to_le_bytes())?;
+        Ok(0)
+    }
+
+    /// Memory from the guest's own allocator; `None` where it returned null.
+    fn allocate(caller: &mut Caller<'_, Host>, length: u32) -> Result<Option<u32>, Stop> {
+        const NAME: &str = "__wasm_allocate";
+        let Some(export) = caller.get_export(NAME) else {
+            let detail = format!("the guest exports no `{NAME}`");
+            return Err(Refusal::by(Layer::Bridge, Class::ContractMissingExport, detail).into());
+        };
+        let allocator = export
+            .into_func()
+            .and_then(|function| function.typed::<u32, u32>(&caller).ok());
+        let Some(allocator) = allocator else {
+            let detail = format!("export `{NAME}` is not a function from i32 to i32");
+            return Err(Refusal::by(Layer::Bridge, Class::ContractBadType, detail).into());
+        };
+        let pointer = allocator
+            .call(&mut *caller, length)
+            .map_err(|error| super::super::refusal::read(caller.data(), &error))?;
+        Ok((pointer != 0).then_some(pointer))
+    }
+}

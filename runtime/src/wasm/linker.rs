@@ -1,0 +1,96 @@
+//! What a module may import: only what the plan grants is there to be linked.
+
+use std::sync::Arc;
+
+use stockade_policies::{Action, Capability, Resource};
+use wasmtime::{Engine, Linker, Module};
+
+use super::host::{self, Host};
+use crate::gate::Gate;
+use crate::layer::Layer;
+use crate::outcome::{Class, Refusal};
+
+/// The module name of every host function.
+pub(super) const NAMESPACE: &str = "stockade";
+
+/// A function that the host offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HostFunction {
+    Log,
+    ClockNowMs,
+    RandomFill,
+    DbQuery,
+    DbExecute,
+}
+
+impl HostFunction {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Log,
+        Self::ClockNowMs,
+        Self::RandomFill,
+        Self::DbQuery,
+        Self::DbExecute,
+    ];
+
+    /// The import's name.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::ClockNowMs => "clock_now_ms",
+            Self::RandomFill => "random_fill",
+            Self::DbQuery => "db_query",
+            Self::DbExecute => "db_execute",
+        }
+    }
+
+    /// The capability that calling it takes, and on what.
+    pub(super) fn needs(self) -> (Action, Resource) {
+        let of_function = |capability| {
+            let id = format!("{NAMESPACE}#{}", self.name());
+            (Action::Host(capability), Resource::HostFunction(id))
+        };
+        let of_database = |capability| (Action::Host(capability), Resource::database("main"));
+        match self {
+            Self::Log => of_function(Capability::WriteLog),
+            Self::ClockNowMs => of_function(Capability::ReadClock),
+            Self::RandomFill => of_function(Capability::ReadRandom),
+            Self::DbQuery => of_database(Capability::QueryDatabase),
+            Self::DbExecute => of_database(Capability::ExecuteDatabase),
+        }
+    }
+}
+
+/// A linker that holds what the plan grants and nothing else, or why the module must not be linked at all.
+pub(super) fn linker(
+    engine: &Engine,
+    module: &Module,
+    gate: &Arc<Gate>,
+) -> wasmtime::Result<Result<Linker<Host>, Refusal>> {
+    let mut linker = Linker::new(engine);
+    let mut offered = Vec::new();
+    for function in HostFunction::ALL {
+        let (action, resource) = function.needs();
+        if !gate.has(Layer::Imports) || gate.would_allow(action, &resource, &[]) {
+            host::define(&mut linker, function)?;
+            offered.push(function.name());
+        }
+    }
+    let missing = module
+        .imports()
+        .find(|import| import.module() != NAMESPACE || !offered.contains(&import.name()));
+    Ok(match missing {
+        None => Ok(linker),
+        Some(import) => Err(denial(import.module(), import.name())),
+    })
+}
+
+fn denial(module: &str, name: &str) -> Refusal {
+    let exists = module == NAMESPACE && HostFunction::ALL.iter().any(|function| function.name() == name);
+    let why = if exists {
+        "is not granted"
+    } else {
+        "is not offered to any guest"
+    };
+    let detail = format!("import `{module}#{name}` {why}");
+    Refusal::by(Layer::Imports, Class::DeniedImport, detail)
+}
