@@ -229,12 +229,12 @@ fn unfenced(ended: Ended, elapsed: Duration) -> Observed {
             peak_rss_bytes,
         } => Observed {
             ended: WhatEnded::Stopped(why),
-            wall: after.min(elapsed),
+            wall: after.unwrap_or_default().min(elapsed),
             peak_rss_bytes,
         },
         Ended::Died { status, after } => Observed {
             ended: WhatEnded::Crashed { status },
-            wall: after,
+            wall: after.unwrap_or_default(),
             peak_rss_bytes: 0,
         },
     }

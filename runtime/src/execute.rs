@@ -49,7 +49,8 @@ fn outcome(gate: &Gate, ended: Ended) -> Outcome {
         Ok(class) => (class, None, String::new()),
         Err(refusal) => {
             gate.refuse(refusal.clone());
-            (refusal.class, refusal.layer, refusal.detail)
+            let first = gate.refusal().unwrap_or(refusal);
+            (first.class, first.layer, first.detail)
         }
     };
     Outcome {

@@ -97,7 +97,9 @@ impl Gate {
     }
 
     /// Ends the guest. Only the first refusal counts: later ones are its echo.
-    pub(crate) fn refuse(&self, refusal: Refusal) {
+    pub(crate) fn refuse(&self, mut refusal: Refusal) {
+        // Where a layer is off, what it would have said is said by SQLite's or wasmtime's own ceilings, or by the contract.
+        refusal.layer = refusal.layer.filter(|layer| self.has(*layer));
         let mut book = self.book();
         if book.refusal.is_none() {
             book.trail.refused(&refusal);

@@ -22,9 +22,8 @@ use crate::worker::{Ended, KilledFor, Patience, Pool};
 /// keeps what it has handed back so far.
 pub const KILL_GRACE: Duration = Duration::from_millis(30);
 
-/// What a job may take before the guest's first byte, beyond the plan's `compile`: crossing to the worker, opening the
-/// database.
-const PREPARE_ALLOWANCE: Duration = Duration::from_secs(2);
+/// What opening a database may take.
+const OPENING: Duration = Duration::from_secs(2);
 
 /// Memory that a worker takes for itself and for compiling, beyond what the plan gives the guest.
 pub const WORKER_MEMORY: u64 = 192 * 1024 * 1024;
@@ -116,7 +115,7 @@ impl Runtime {
         let Some(pool) = &self.pool else {
             return execute(&job, &|| {});
         };
-        let ended = pool.run(&job, &patience(&job.plan))?;
+        let ended = pool.run(&job, &patience(&job.plan, &job.request.guest))?;
         Ok(outcome(&job.plan, ended))
     }
 
@@ -140,7 +139,7 @@ impl Runtime {
             return Ok(Ablated::Outcome(Box::new(outcome)));
         }
         if layers.contains(Layer::Worker) {
-            let ended = pool.run(&job, &patience(&job.plan))?;
+            let ended = pool.run(&job, &patience(&job.plan, &job.request.guest))?;
             return Ok(Ablated::Outcome(Box::new(outcome(&job.plan, ended))));
         }
         Ok(match pool.run(&job, watchdog)? {
@@ -203,8 +202,11 @@ fn admitted(plan: &Plan) -> Trail {
 }
 
 /// How long the supervisor lets a guest of this plan go on.
-fn patience(plan: &Plan) -> Patience {
-    let compile = allowance(plan.bound(Meter::Compile)).unwrap_or(PREPARE_ALLOWANCE * 30);
+fn patience(plan: &Plan, guest: &Guest) -> Patience {
+    let prepare = match guest {
+        Guest::Sql(_) => Some(OPENING),
+        Guest::Wasm(_) => allowance(plan.bound(Meter::Compile)),
+    };
     let memory = [Meter::GrowMemory, Meter::GrowHeap]
         .into_iter()
         .try_fold(WORKER_MEMORY, |sum, meter| match plan.bound(meter) {
@@ -212,7 +214,7 @@ fn patience(plan: &Plan) -> Patience {
             Bound::Unbounded => None,
         });
     Patience {
-        prepare: compile.saturating_add(PREPARE_ALLOWANCE),
+        prepare: prepare.unwrap_or(Duration::MAX).saturating_add(KILL_GRACE),
         run: allowance(plan.bound(Meter::Elapse)).map(|most| most.saturating_add(KILL_GRACE)),
         rss_bytes: memory,
     }
@@ -263,10 +265,12 @@ fn killed(plan: &Plan, why: KilledFor) -> Refusal {
 }
 
 /// The outcome of a guest whose process is gone, and with it its trail.
-fn lost(plan: &Plan, refusal: Refusal, after: Duration) -> Outcome {
+fn lost(plan: &Plan, refusal: Refusal, after: Option<Duration>) -> Outcome {
     let mut trail = admitted(plan);
-    trail.push(Event::Started);
+    if after.is_some() {
+        trail.push(Event::Started);
+    }
     let mut outcome = Outcome::refused(refusal, trail);
-    outcome.wall_us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+    outcome.wall_us = after.map_or(0, |after| u64::try_from(after.as_micros()).unwrap_or(u64::MAX));
     outcome
 }

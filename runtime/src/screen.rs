@@ -1,6 +1,6 @@
 //! Bytes that can be refused before anything parses them.
 
-use stockade_policies::{Meter, Plan};
+use stockade_policies::{Bound, Meter, Plan};
 
 use crate::gate::beyond;
 use crate::layer::Layer;
@@ -8,7 +8,8 @@ use crate::outcome::{Class, Refusal};
 use crate::request::{Guest, Request};
 
 /// The least of each meter that any SQL statement needs and SQLite can enforce. SQLite reads a zero in some of them
-/// as "no limit", and raises `SQLITE_LIMIT_LENGTH` to 30, so a smaller bound is kept here: nothing passes.
+/// as "no limit", raises `SQLITE_LIMIT_LENGTH` to 30, and its parser's stack starts with 50 entries, so a smaller bound
+/// is kept here: nothing passes.
 const STATEMENT_NEEDS: &[(Meter, u64, Class)] = &[
     (Meter::SqlLength, 30, Class::LimitSqlValue),
     (Meter::SqlSqlLength, 1, Class::LimitSqlLength),
@@ -16,7 +17,7 @@ const STATEMENT_NEEDS: &[(Meter, u64, Class)] = &[
     (Meter::SqlExprDepth, 1, Class::LimitSqlExpr),
     (Meter::SqlCompoundSelect, 1, Class::LimitSqlCompound),
     (Meter::SqlVdbeOp, 1, Class::LimitSqlProgram),
-    (Meter::SqlParserDepth, 1, Class::LimitSqlParser),
+    (Meter::SqlParserDepth, 50, Class::LimitSqlParser),
     (Meter::GrowHeap, 1, Class::LimitMemory),
     (Meter::Elapse, 1, Class::LimitTime),
 ];
@@ -31,9 +32,19 @@ const MODULE_NEEDS: &[(Meter, u64, Class)] = &[
 
 /// Why the request must not run at all, if so.
 pub(crate) fn refusal(request: &Request, plan: &Plan) -> Option<Refusal> {
+    let needs = match &request.guest {
+        Guest::Sql(_) => STATEMENT_NEEDS,
+        Guest::Wasm(_) => MODULE_NEEDS,
+    };
     size_refusal(request, plan)
         .or_else(|| bytes_refusal(&request.guest))
-        .or_else(|| need_refusal(&request.guest, plan))
+        .or_else(|| need_refusal(needs, |meter| plan.bound(meter)))
+}
+
+/// Why a module must not run any SQL, if so.
+#[cfg(feature = "sql")]
+pub(crate) fn statement_refusal(gate: &crate::gate::Gate) -> Option<Refusal> {
+    need_refusal(STATEMENT_NEEDS, |meter| gate.bound(meter))
 }
 
 fn size_refusal(request: &Request, plan: &Plan) -> Option<Refusal> {
@@ -66,13 +77,9 @@ fn bytes_refusal(guest: &Guest) -> Option<Refusal> {
     )))
 }
 
-fn need_refusal(guest: &Guest, plan: &Plan) -> Option<Refusal> {
-    let needs = match guest {
-        Guest::Sql(_) => STATEMENT_NEEDS,
-        Guest::Wasm(_) => MODULE_NEEDS,
-    };
+fn need_refusal(needs: &[(Meter, u64, Class)], bound: impl Fn(Meter) -> Bound) -> Option<Refusal> {
     needs.iter().find_map(|&(meter, least, class)| {
-        let bound = plan.bound(meter);
+        let bound = bound(meter);
         (!bound.permits(least)).then(|| {
             let detail = format!("{}, and every such guest needs {least}", beyond(meter, bound));
             Refusal::by(Layer::Screen, class, detail)

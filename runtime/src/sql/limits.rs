@@ -69,7 +69,15 @@ pub(super) fn open_undefended(database: Option<&Path>) -> rusqlite::Result<Conne
 /// Sets every `sqlite3_limit` to the plan's bound.
 pub(super) fn lower(connection: &Connection, gate: &Gate) -> rusqlite::Result<()> {
     for &(meter, limit) in LIMITS {
-        connection.set_limit(limit, as_limit(gate.bound(meter)))?;
+        connection.set_limit(limit, as_limit(meter, gate.bound(meter)))?;
+    }
+    Ok(())
+}
+
+/// Lifts every `sqlite3_limit` to what SQLite was compiled for: the host's own statements are not the guest's.
+pub(super) fn lift(connection: &Connection) -> rusqlite::Result<()> {
+    for &(_, limit) in LIMITS {
+        connection.set_limit(limit, c_int::MAX)?;
     }
     Ok(())
 }
@@ -77,7 +85,7 @@ pub(super) fn lower(connection: &Connection, gate: &Gate) -> rusqlite::Result<()
 /// The first limit that reads differently from what the plan set, if any does.
 pub(super) fn raised(connection: &Connection, gate: &Gate) -> Option<Meter> {
     LIMITS.iter().find_map(|&(meter, limit)| {
-        let most = as_limit(gate.bound(meter));
+        let most = as_limit(meter, gate.bound(meter));
         let now = connection.limit(limit).unwrap_or(c_int::MAX);
         (now > most).then_some(meter)
     })
@@ -95,9 +103,11 @@ pub(crate) fn set_heap(most: u64) {
 }
 
 /// SQLite takes a C int, "silently truncated" to what it was compiled for, which is only ever tighter.
-fn as_limit(bound: Bound) -> c_int {
+fn as_limit(meter: Meter, bound: Bound) -> c_int {
+    // SQLite counts its own schema table among the objects of a schema.
+    let own = c_int::from(meter == Meter::SqlSchema);
     match bound {
-        Bound::Limited(most) => c_int::try_from(most).unwrap_or(c_int::MAX),
+        Bound::Limited(most) => c_int::try_from(most).unwrap_or(c_int::MAX).saturating_add(own),
         Bound::Unbounded => c_int::MAX,
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn read(error: &Error, phase: Phase) -> Option<Refusal> {
         ffi::SQLITE_NOMEM => by(Layer::Heap, Class::LimitMemory),
         ffi::SQLITE_FULL => by(Layer::Quota, Class::LimitStorage),
         ffi::SQLITE_AUTH => by(Layer::Authorizer, Class::DeniedSqlAction),
-        ffi::SQLITE_TOOBIG if phase == Phase::Prepare => by(Layer::Limits, Class::LimitSqlLength),
+        ffi::SQLITE_TOOBIG if sentence == "statement too long" => by(Layer::Limits, Class::LimitSqlLength),
         ffi::SQLITE_TOOBIG => by(Layer::Limits, Class::LimitSqlValue),
         ffi::SQLITE_BUSY
         | ffi::SQLITE_LOCKED
@@ -87,6 +87,9 @@ fn limit(sentence: &str) -> Option<Refusal> {
 }
 
 fn class_of(sentence: &str) -> Option<Class> {
+    if sentence.starts_with("more than ") && sentence.ends_with(" aggregate terms") {
+        return Some(Class::LimitSqlColumns);
+    }
     // Two sentences have a name in them, the first one of the guest's choosing.
     if sentence.starts_with("trigger \"") && sentence.ends_with("\" contains too many steps") {
         return Some(Class::LimitSqlTrigger);

@@ -165,7 +165,7 @@ impl Session {
         let Some(unreported) = Unreported::of(script) else {
             return Ok(());
         };
-        let refusal = self.hooks.unjudged(|| unreported.refusal(&self.connection, &self.gate));
+        let refusal = self.as_host(|connection| unreported.refusal(connection, &self.gate));
         match refusal {
             Ok(None) => Ok(()),
             Ok(Some(refusal)) => {
@@ -204,14 +204,11 @@ impl Session {
 
     /// Whether a table, a view or a virtual table of this name could be read. In doubt it is there.
     fn is_in_schema(&self, name: &str) -> bool {
-        // Within the plan's own limits on terms and depth: those are in force for the host's statements too.
         const QUERY: &str = "select ?1 like 'sqlite\\_%' escape '\\' or ?1 like 'pragma\\_%' escape '\\'
              or exists (select 1 from main.sqlite_master where name = ?1 collate nocase)
              or exists (select 1 from temp.sqlite_master where name = ?1 collate nocase)
              or exists (select 1 from pragma_module_list where name = ?1 collate nocase)";
-        let found = self
-            .hooks
-            .unjudged(|| self.connection.query_row(QUERY, [name], |row| row.get::<_, bool>(0)));
+        let found = self.as_host(|connection| connection.query_row(QUERY, [name], |row| row.get::<_, bool>(0)));
         found.unwrap_or(true)
     }
 
@@ -246,11 +243,20 @@ impl Session {
     }
 
     fn pages_allowed(&self) -> Option<i64> {
-        self.hooks.unjudged(|| {
-            self.connection
-                .query_row("pragma max_page_count", [], |row| row.get(0))
-                .ok()
-        })
+        self.as_host(|connection| connection.query_row("pragma max_page_count", [], |row| row.get(0)))
+            .ok()
+    }
+
+    /// Runs one of the host's own statements: no authorizer, and none of the guest's limits.
+    fn as_host<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        if !self.gate.has(Layer::Limits) {
+            return self.hooks.unjudged(|| query(&self.connection));
+        }
+        limits::lift(&self.connection)?;
+        let answer = self.hooks.unjudged(|| query(&self.connection));
+        // Where this fails, the limits read as raised, and the guest is refused for it.
+        limits::lower(&self.connection, &self.gate)?;
+        answer
     }
 
     /// The gate's own refusal comes first: SQLite's error is then only its echo.
@@ -266,10 +272,6 @@ impl Session {
         }
         if let Some(meter) = refusal.layer.and_then(own_words) {
             refusal.detail = beyond(meter, self.gate.bound(meter));
-        }
-        if refusal.layer.is_some_and(|layer| !self.gate.has(layer)) {
-            // SQLite's own ceilings stay where a layer is off: then it was SQLite, not the layer.
-            refusal.layer = None;
         }
         // SQL that fails by itself is the guest's own affair: a module that sent it may go on.
         if !refusal.class.is_own_failure() {
@@ -322,9 +324,13 @@ fn step(
     result.columns = statement.column_names().map(str::to_owned).collect();
     let width = result.columns.len();
     spent.bytes += result.columns.iter().map(|name| name.len() as u64).sum::<u64>();
+    let is_within = |meter, total| !gate.has(Layer::Quota) || gate.bound(meter).permits(total);
+    if !is_within(Meter::ReturnBytes, spent.bytes) {
+        result.columns.clear();
+        return Ok(Cut::Yes);
+    }
     let mut rows = statement.raw_query();
     while let Some(row) = rows.next()? {
-        let is_within = |meter, total| !gate.has(Layer::Quota) || gate.bound(meter).permits(total);
         spent.rows += 1;
         if !is_within(Meter::ReturnRows, spent.rows) {
             return Ok(Cut::Yes);

@@ -24,6 +24,10 @@ pub(super) fn tokens(script: &str) -> Vec<Token> {
             '/' if rest.starts_with("/*") => (None, comment_length(rest)),
             '\'' | '"' | '`' => quoted(rest, first),
             '[' => bracketed(rest),
+            '?' => (Some(Token::Symbol(first)), numbered_variable_length(rest)),
+            '$' | '@' | '#' | ':' => (Some(Token::Symbol(first)), variable_length(rest)),
+            // A byte order mark is white space where a token starts, and part of a name inside one.
+            '\u{feff}' => (None, first.len_utf8()),
             _ if is_word(first) => word(rest),
             _ if first.is_whitespace() => (None, first.len_utf8()),
             _ => (Some(Token::Symbol(first)), first.len_utf8()),
@@ -54,6 +58,37 @@ fn quoted(rest: &str, quote: char) -> (Option<Token>, usize) {
         }
     }
     (Some(Token::Quoted(text)), rest.len())
+}
+
+/// A parameter with a number: what follows the digits is a token of its own.
+fn numbered_variable_length(rest: &str) -> usize {
+    let digits = rest.get(1..).unwrap_or_default();
+    1 + digits
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(digits.len())
+}
+
+/// A parameter. In the manner of Tcl it may go on with `::` and end in parentheses with anything but white space
+/// between them, quotation marks too.
+fn variable_length(rest: &str) -> usize {
+    let bytes = rest.as_bytes();
+    let at = |index: usize| bytes.get(index).copied();
+    let mut end = 1;
+    while let Some(byte) = at(end) {
+        match byte {
+            b'(' if end > 1 => {
+                let body = bytes.get(end + 1..).unwrap_or_default();
+                let length = body.iter().position(|byte| byte.is_ascii_whitespace() || *byte == b')');
+                let stop = length.map_or(bytes.len(), |length| end + 1 + length);
+                return if at(stop) == Some(b')') { stop + 1 } else { stop };
+            }
+            b':' if at(end + 1) == Some(b':') => end += 2,
+            b'_' | b'$' => end += 1,
+            byte if byte.is_ascii_alphanumeric() || !byte.is_ascii() => end += 1,
+            _ => break,
+        }
+    }
+    end
 }
 
 fn bracketed(rest: &str) -> (Option<Token>, usize) {
@@ -107,6 +142,27 @@ mod tests {
             ]
         );
         assert_eq!(tokens("[open"), [quoted("open")]);
+    }
+
+    #[test]
+    fn a_variable_ends_where_it_does_for_sqlite() {
+        let variable = Token::Symbol('$');
+        assert_eq!(
+            tokens("$a('), natural"),
+            [variable.clone(), Token::Symbol(','), word("natural")]
+        );
+        assert_eq!(tokens("$a::b(\"x)y"), [variable.clone(), word("y")]);
+        assert_eq!(tokens("$a(' natural"), [variable.clone(), quoted(" natural")]);
+        assert_eq!(tokens("$(a"), [variable, Token::Symbol('('), word("a")]);
+        assert_eq!(
+            tokens(":x@y#z"),
+            [Token::Symbol(':'), Token::Symbol('@'), Token::Symbol('#')]
+        );
+        assert_eq!(tokens("?1natural"), [Token::Symbol('?'), word("natural")]);
+        assert_eq!(
+            tokens("\u{feff}natural a\u{feff}b"),
+            [word("natural"), word("a\u{feff}b")]
+        );
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! What SQLite does without telling its authorizer, asked about before it does.
 //!
 //! * `NATURAL JOIN` and `USING (…)` compare columns that no `SQLITE_READ` reports.
-//! * `REPLACE` deletes the rows that stand in its way, and only an insert or update is reported.
+//! * `ALTER TABLE` gives a column a name that no policy knows, or copies it into a generated one.
+//! * `REPLACE` deletes the rows that stand in its way, and only an insert or update is reported: in a statement, or in
+//!   the table's own definition.
 //!
-//! Both need a keyword and the table's name in the script. So where the keyword stands, every table that the script
-//! names is asked about: the columns that a join could compare in the one case, deleting its rows in the other. A guest
-//! that is refused for a table which it names and does not join can write `on` instead.
+//! All of it needs the table's name in the script. So every table that the script names is asked about: the columns
+//! that could be read, deleting its rows. A guest that is refused for a table which
+//! it names and does not join can write `on` instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +25,11 @@ pub(super) struct Unreported {
     joins_naturally: bool,
     /// Columns named after `using`.
     joins_using: BTreeSet<String>,
+    /// It gives tables or columns other names, or copies a column into a generated one.
+    alters: bool,
     replaces: bool,
+    /// It inserts or updates: then a table may replace by its own definition.
+    writes: bool,
     /// Every name in the script.
     names: BTreeSet<String>,
 }
@@ -35,21 +41,35 @@ impl Unreported {
         let found = Self {
             joins_naturally: tokens.iter().any(|token| is_keyword(token, "natural")),
             joins_using: using(&tokens),
+            alters: tokens.iter().any(|token| is_keyword(token, "alter")),
             replaces: replaces(&tokens),
+            writes: tokens
+                .iter()
+                .any(|token| is_keyword(token, "insert") || is_keyword(token, "update")),
             names: tokens.iter().filter_map(name).collect(),
         };
-        (found.joins_naturally || !found.joins_using.is_empty() || found.replaces).then_some(found)
+        (found.reads() || found.replaces || found.writes).then_some(found)
+    }
+
+    /// Whether it reads columns that are not reported.
+    fn reads(&self) -> bool {
+        self.joins_naturally || self.alters || !self.joins_using.is_empty()
     }
 
     /// Why it is not granted, if it is not. `connection` must be asked as the host.
     pub(super) fn refusal(&self, connection: &Connection, gate: &Gate) -> rusqlite::Result<Option<Refusal>> {
+        let replacing = self.replacing_tables(connection)?;
         let mut tables = Tables::new();
-        for name in &self.names {
-            tables.insert(name, columns(connection, name)?);
+        if self.reads() || self.replaces || !replacing.is_empty() {
+            let stored = names_in_schema(connection, &self.names)?;
+            for name in self.names.iter().filter(|name| stored.contains(*name)) {
+                tables.insert(name, columns(connection, name)?);
+            }
         }
         let denied = tables.iter().find_map(|(table, columns)| {
-            self.hidden_join(gate, table, columns, &tables)
-                .or_else(|| self.hidden_deletion(gate, table, columns))
+            let replaces = self.replaces || replacing.contains(*table);
+            self.hidden_read(gate, table, columns, &tables)
+                .or_else(|| hidden_deletion(gate, table, columns).filter(|_| replaces))
         });
         Ok(denied.map(|(action, resource, why)| {
             // Asked on the guest's behalf only now, so that the trail holds what decided.
@@ -59,19 +79,51 @@ impl Unreported {
         }))
     }
 
-    /// A column that a join could compare and that is not granted.
-    fn hidden_join(&self, gate: &Gate, table: &str, columns: &[Column], tables: &Tables<'_>) -> Option<Denied> {
-        let could_be_joined = |column: &&Column| {
-            self.joins_using.contains(&column.name)
+    /// The named tables whose definition says `on conflict replace`.
+    fn replacing_tables(&self, connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
+        if !self.writes {
+            return Ok(BTreeSet::new());
+        }
+        let mut statement = connection.prepare(
+            "select lower(name), sql from main.sqlite_master where type = 'table' and sql like '%replace%'
+             union all
+             select lower(name), sql from temp.sqlite_master where type = 'table' and sql like '%replace%'",
+        )?;
+        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        let mut replacing = BTreeSet::new();
+        for row in rows {
+            let (table, definition) = row?;
+            if self.names.contains(&table) && replaces(&tokens(&definition)) {
+                replacing.insert(table);
+            }
+        }
+        Ok(replacing)
+    }
+
+    /// A column that is read without a word, and that is not granted.
+    fn hidden_read(&self, gate: &Gate, table: &str, columns: &[Column], tables: &Tables<'_>) -> Option<Denied> {
+        let could_be_read = |column: &&Column| {
+            self.alters
+                || self.joins_using.contains(&column.name)
                 || self.joins_naturally && self.is_elsewhere(&column.name, table, tables)
         };
         columns
             .iter()
-            .filter(could_be_joined)
-            .map(|column| Resource::column(&column.database, table, &column.name))
+            .filter(could_be_read)
+            .map(|column| {
+                Resource::column(
+                    &column.database,
+                    authorizers_name(&column.database, table),
+                    &column.name,
+                )
+            })
             .find(|column| !gate.would_allow(Action::Sql(SqlAction::Read), column, &[]))
             .map(|column| {
-                let why = "`natural` and `using` join by columns that SQLite does not report: write `on` instead";
+                let why = if self.alters {
+                    "`alter` could give it a name that no policy knows"
+                } else {
+                    "`natural` and `using` join by columns that SQLite does not report: write `on` instead"
+                };
                 (SqlAction::Read, column, why)
             })
     }
@@ -85,24 +137,24 @@ impl Unreported {
                 .into_iter()
                 .any(|(_, columns)| columns.iter().any(|other| other.name == column))
     }
+}
 
-    /// A table that may be written to and whose rows may not be deleted.
-    fn hidden_deletion(&self, gate: &Gate, table: &str, columns: &[Column]) -> Option<Denied> {
-        let grants = |action, resource: &Resource| gate.would_allow(Action::Sql(action), resource, &[]);
-        let target = Resource::table(&columns.first()?.database, table);
-        let may_write = grants(SqlAction::Insert, &target)
-            || columns.iter().any(|column| {
-                grants(
-                    SqlAction::Update,
-                    &Resource::column(&column.database, table, &column.name),
-                )
-            });
-        (self.replaces && may_write && !grants(SqlAction::Delete, &target)).then_some((
-            SqlAction::Delete,
-            target,
-            "`replace` deletes rows that stand in its way",
-        ))
-    }
+/// A table that may be written to and whose rows may not be deleted.
+fn hidden_deletion(gate: &Gate, table: &str, columns: &[Column]) -> Option<Denied> {
+    let grants = |action, resource: &Resource| gate.would_allow(Action::Sql(action), resource, &[]);
+    let target = Resource::table(&columns.first()?.database, table);
+    let may_write = grants(SqlAction::Insert, &target)
+        || columns.iter().any(|column| {
+            grants(
+                SqlAction::Update,
+                &Resource::column(&column.database, table, &column.name),
+            )
+        });
+    (may_write && !grants(SqlAction::Delete, &target)).then_some((
+        SqlAction::Delete,
+        target,
+        "`replace` deletes rows that stand in its way",
+    ))
 }
 
 type Tables<'a> = BTreeMap<&'a str, Vec<Column>>;
@@ -145,6 +197,32 @@ struct Column {
     name: String,
 }
 
+/// The name that the authorizer reports for a table: the schema table has two, and temp's has four.
+fn authorizers_name<'a>(database: &str, table: &'a str) -> &'a str {
+    match (database, table) {
+        ("temp", "sqlite_master" | "sqlite_schema" | "sqlite_temp_master" | "sqlite_temp_schema") => {
+            "sqlite_temp_master"
+        }
+        (_, "sqlite_schema") => "sqlite_master",
+        (_, table) => table,
+    }
+}
+
+/// Those of `names` that could be a table, a view or a virtual table.
+fn names_in_schema(connection: &Connection, names: &BTreeSet<String>) -> rusqlite::Result<BTreeSet<String>> {
+    let mut statement = connection.prepare(
+        "select lower(name) from main.sqlite_master union all select lower(name) from temp.sqlite_master
+         union all select lower(name) from pragma_module_list",
+    )?;
+    let stored = statement.query_map([], |row| row.get::<_, String>(0))?;
+    let mut found: BTreeSet<String> = stored.collect::<rusqlite::Result<_>>()?;
+    let built_in = names
+        .iter()
+        .filter(|name| name.starts_with("sqlite_") || name.starts_with("pragma_"));
+    found.extend(built_in.cloned());
+    Ok(found)
+}
+
 /// The columns of a table, view or virtual table, in every schema that has one of that name; empty where none has.
 fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
     let mut statement = connection
@@ -168,7 +246,7 @@ mod tests {
             "select 'natural join', \"using\" from t join u on t.a = u.a",
             "select replace(a, 'b', 'c') from t",
             "-- natural\nselect 1 /* using */",
-            "insert into t values ('replace')",
+            "delete from t where a = 'replace'",
         ] {
             assert_eq!(Unreported::of(script), None, "{script}");
         }
@@ -183,6 +261,8 @@ mod tests {
             "insert or Replace into t values (1)",
             "create table t(a unique on conflict replace)",
             "update or replace t set a = 1",
+            "insert into t values (1)",
+            "alter table t rename to u",
         ] {
             assert!(Unreported::of(script).is_some(), "{script}");
         }

@@ -225,6 +225,7 @@ mod database {
     use crate::gate::beyond;
     use crate::layer::Layer;
     use crate::outcome::{Class, Refusal, SqlValue, StatementResult};
+    use crate::screen;
     use crate::sql::{self, Cut, Session};
     use crate::wasm::bridge::Bridge;
     use stockade_policies::Meter;
@@ -275,6 +276,11 @@ mod database {
     fn run(host: &mut Host, script: &str) -> Result<Option<Vec<StatementResult>>, Stop> {
         let session = match host.session.take() {
             Some(session) => session,
+            None if host.gate.has(Layer::Screen)
+                && let Some(refusal) = screen::statement_refusal(&host.gate) =>
+            {
+                return Err(Stop::Refused(refusal));
+            }
             None => Session::open(host.database.as_deref(), &host.gate, host.deadline).map_err(Stop::Unknown)?,
         };
         let mut results = Vec::new();
@@ -305,7 +311,9 @@ mod database {
         match value {
             SqlValue::Null => serde_json::Value::Null,
             SqlValue::Integer(number) => (*number).into(),
-            SqlValue::Real(number) => (*number).into(),
+            SqlValue::Real(number) if number.is_finite() => (*number).into(),
+            // JSON has no infinities, and null would be a lie.
+            SqlValue::Real(number) => serde_json::json!({ "real": number.to_string() }),
             SqlValue::Text(text) => text.as_str().into(),
             SqlValue::Blob(bytes) => bytes.as_slice().into(),
         }

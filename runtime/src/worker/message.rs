@@ -12,6 +12,8 @@ use crate::outcome::Outcome;
 pub(super) enum FromWorker {
     /// It waits for a job.
     Ready,
+    /// It has the whole job: compiling and opening begin.
+    Preparing,
     /// The first guest byte is about to be executed: the guest's clock runs.
     Started,
     /// The guest ended.

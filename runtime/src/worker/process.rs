@@ -18,13 +18,16 @@ use crate::outcome::Outcome;
 /// How long a fresh process may take to say that it is ready.
 const BIRTH: Duration = Duration::from_secs(20);
 
+/// How long handing over a job may take: the largest guest that is read at all crosses in a small part of it.
+const HAND_OVER: Duration = Duration::from_secs(10);
+
 /// Between two looks at the worker's memory.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// How long a supervisor lets a guest go on.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// From handing over the job to the guest's first byte: reading, compiling, opening.
+    /// From the worker having the whole job to the guest's first byte: compiling, opening.
     pub prepare: Duration,
     /// From the guest's first byte to its outcome; `None` waits for ever.
     pub run: Option<Duration>,
@@ -57,8 +60,8 @@ pub enum Ended {
     Killed {
         /// Why.
         why: KilledFor,
-        /// From the guest's first byte to the end of the process.
-        after: Duration,
+        /// From the guest's first byte to the end of the process; `None` when it had not started.
+        after: Option<Duration>,
         /// Peak resident memory, read from outside just before.
         peak_rss_bytes: u64,
     },
@@ -66,8 +69,8 @@ pub enum Ended {
     Died {
         /// Its exit status, in words.
         status: String,
-        /// From the guest's first byte to the end of the process; zero when it had not started.
-        after: Duration,
+        /// From the guest's first byte to the end of the process; `None` when it had not started.
+        after: Option<Duration>,
     },
 }
 
@@ -124,7 +127,7 @@ impl Worker {
         self.jobs += 1;
         self.forget_peak();
         self.stream
-            .set_write_timeout(Some(patience.prepare))
+            .set_write_timeout(Some(HAND_OVER))
             .map_err(RuntimeError::Wire)?;
         if frame::write(&mut self.stream, job).is_err() {
             return Ok((self.died(None), false));
@@ -139,6 +142,7 @@ impl Worker {
                 .map_err(RuntimeError::Wire)?;
             match self.reader.read(&mut self.stream) {
                 Ok(Received::NotYet) => {}
+                Ok(Received::Message(FromWorker::Preparing)) => watch.preparing = Some(Instant::now()),
                 Ok(Received::Message(FromWorker::Started)) => watch.started = Some(Instant::now()),
                 Ok(Received::Message(FromWorker::Done(outcome))) => {
                     let peak_rss_bytes = self.memory("VmHWM");
@@ -165,13 +169,13 @@ impl Worker {
         self.end();
         Ended::Killed {
             why,
-            after: watch.started.unwrap_or(watch.handed_over).elapsed(),
+            after: watch.started.map(|started| started.elapsed()),
             peak_rss_bytes,
         }
     }
 
     fn died(&mut self, started: Option<Instant>) -> Ended {
-        let after = started.map_or(Duration::ZERO, |started| started.elapsed());
+        let after = started.map(|started| started.elapsed());
         // It may still be on its way out: its own status says more than our signal would.
         let status = self.wait_briefly().map_or_else(|| "no answer".to_owned(), in_words);
         self.end();
@@ -219,6 +223,7 @@ impl Drop for Worker {
 struct Watch<'a> {
     patience: &'a Patience,
     handed_over: Instant,
+    preparing: Option<Instant>,
     started: Option<Instant>,
 }
 
@@ -227,15 +232,18 @@ impl<'a> Watch<'a> {
         Self {
             patience,
             handed_over: Instant::now(),
+            preparing: None,
             started: None,
         }
     }
 
     fn left(&self) -> Option<Duration> {
-        match self.started {
-            None => Some(self.patience.prepare.saturating_sub(self.handed_over.elapsed())),
-            Some(started) => self.patience.run.map(|most| most.saturating_sub(started.elapsed())),
-        }
+        let (since, most) = match (self.started, self.preparing) {
+            (Some(started), _) => (started, self.patience.run?),
+            (None, Some(preparing)) => (preparing, self.patience.prepare),
+            (None, None) => (self.handed_over, HAND_OVER),
+        };
+        Some(most.saturating_sub(since.elapsed()))
     }
 
     fn overdue(&self, rss_bytes: impl FnOnce() -> u64) -> Option<KilledFor> {

@@ -82,6 +82,7 @@ fn answer(stream: &mut UnixStream, job: &Job) -> io::Result<()> {
     #[cfg(feature = "sql")]
     crate::sql::set_heap(0);
     let mut teller = stream.try_clone()?;
+    frame::write(&mut teller, &FromWorker::Preparing)?;
     // If the supervisor cannot be told, it is gone, and the next read says so.
     let started = || frame::write(&mut &teller, &FromWorker::Started).unwrap_or_default();
     let ended = catch_unwind(AssertUnwindSafe(|| execute(job, &started)));

@@ -1,0 +1,41 @@
+//! The runtime as its callers see it: policies and requests go in, outcomes come out, and workers die in between.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a panic is how a trial reports"
+)]
+
+mod boundaries;
+mod modules;
+mod outcomes;
+mod requests;
+mod schemas;
+mod sql_pairs;
+mod support;
+mod tenants;
+mod wasm_pairs;
+mod workers;
+mod zero;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    stockade_runtime::worker::enter();
+    let arguments = Arguments::from_args();
+    let trials = [
+        boundaries::trials(),
+        zero::trials(),
+        workers::trials(),
+        tenants::trials(),
+        outcomes::trials(),
+        requests::trials(),
+        modules::trials(),
+        schemas::trials(),
+    ];
+    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
+}

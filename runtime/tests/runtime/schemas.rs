@@ -1,0 +1,179 @@
+//! A database that somebody else made: what its schema does on a guest's behalf, the guest's plan judges.
+
+use std::path::PathBuf;
+
+use libtest_mimic::Trial;
+use stockade_policies::{Meter, PolicyStore};
+use stockade_runtime::{Class, HostDatabase, Layer, Outcome, Runtime, SqlValue};
+use tempfile::TempDir;
+
+use crate::support::{
+    ROOMY, assert_completed, assert_stopped, in_workers, integer, last_rows, named, roomy, roomy_with, run, sql,
+};
+
+pub fn trials() -> Vec<Trial> {
+    named![
+        a_view_does_not_hand_out_a_denied_column,
+        a_view_inside_a_view_does_not_either,
+        a_trigger_does_not_copy_a_denied_column,
+        a_trigger_that_raises_tells_nothing,
+        a_view_that_counts_a_denied_table_is_refused,
+        a_guest_cannot_define_its_way_to_a_denied_column,
+        what_the_schema_does_within_the_plan_is_allowed,
+        an_object_more_than_the_schema_may_have_is_refused,
+    ]
+}
+
+const SCHEMA: &str = "
+    create table staff(name, salary);
+    insert into staff values ('ada', 4200);
+    create view names as select name from staff;
+    create view pay as select salary as name from staff;
+    create view outer_pay as select name as words from pay;
+    create view totals as select (select sum(salary) from staff) as name;
+    create table inbox(message);
+    create table copies(message);
+    create trigger forwards after insert on inbox when new.message = 'good'
+      begin insert into copies values (new.message); end;
+    create table trap(message);
+    create trigger copies_pay after insert on trap
+      begin insert into copies select salary from staff; end;
+    create table oracle(message);
+    create trigger tells after insert on oracle
+      begin select raise(abort, 'rich') from staff where salary > 4000; end;
+    create table hidden(x);
+    insert into hidden values (1), (2);
+    create view how_many as select count(*) as n from hidden;
+";
+
+/// Everything but the column `salary` and the table `hidden`.
+fn policies() -> PolicyStore {
+    let forbid = format!(
+        "@id(\"no-pay\") forbid (principal in Profile::\"{ROOMY}\", action == Action::\"read\", \
+         resource == Column::\"main.staff.salary\");\n\
+         @id(\"no-hidden\") forbid (principal in Profile::\"{ROOMY}\", action == Action::\"read\", \
+         resource in Table::\"main.hidden\");"
+    );
+    roomy_with(&[], &forbid)
+}
+
+struct Stage {
+    _folder: TempDir,
+    path: PathBuf,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("stage.db");
+        HostDatabase::open(&path)
+            .and_then(|database| database.execute(SCHEMA))
+            .unwrap();
+        Self { _folder: folder, path }
+    }
+
+    fn run_in(&self, runtime: &Runtime, script: &str) -> Outcome {
+        run(runtime, &sql(script).on_database(&self.path))
+    }
+
+    /// The outcome in a worker, which must be the one in process, on a database of the same making.
+    fn run(&self, script: &str) -> Outcome {
+        let outcome = self.run_in(&in_workers(policies()), script);
+        let inside = Self::new().run_in(&Runtime::in_process(policies()), script);
+        assert_eq!((outcome.class, outcome.layer), (inside.class, inside.layer), "{script}");
+        outcome
+    }
+
+    fn assert_denied(&self, script: &str) {
+        let outcome = self.run(script);
+        assert!(
+            outcome.class == Class::DeniedSqlAction && outcome.layer == Some(Layer::Authorizer),
+            "{script}: {} by {:?}, {}",
+            outcome.class,
+            outcome.layer,
+            outcome.detail
+        );
+        let told = format!("{:?} {}", outcome.product, outcome.detail);
+        assert!(!told.contains("4200"), "{script}: {told}");
+    }
+
+    fn rows(&self, query: &str) -> Vec<Vec<SqlValue>> {
+        HostDatabase::open(&self.path).unwrap().rows(query).unwrap()
+    }
+}
+
+fn a_view_does_not_hand_out_a_denied_column() {
+    let stage = Stage::new();
+    stage.assert_denied("select salary from staff");
+    stage.assert_denied("select name from pay");
+    stage.assert_denied("select * from pay");
+    stage.assert_denied("select name from totals");
+    stage.assert_denied("select 1 from names where exists (select 1 from pay where name > 4000)");
+}
+
+fn a_view_inside_a_view_does_not_either() {
+    let stage = Stage::new();
+    stage.assert_denied("select words from outer_pay");
+    stage.assert_denied("with w as (select words from outer_pay) select * from w");
+}
+
+fn a_trigger_does_not_copy_a_denied_column() {
+    let stage = Stage::new();
+    stage.assert_denied("insert into trap values ('x')");
+    assert_eq!(stage.rows("select count(*) from copies"), integer(0));
+    assert_eq!(stage.rows("select count(*) from trap"), integer(0));
+}
+
+fn a_trigger_that_raises_tells_nothing() {
+    Stage::new().assert_denied("insert into oracle values ('x')");
+}
+
+fn a_view_that_counts_a_denied_table_is_refused() {
+    let stage = Stage::new();
+    stage.assert_denied("select count(*) from hidden");
+    stage.assert_denied("select n from how_many");
+    stage.assert_denied("select count(*) from hidden, names");
+}
+
+/// A guest that may change the schema, but not read the column.
+fn a_guest_cannot_define_its_way_to_a_denied_column() {
+    for script in [
+        "create view mine as select salary as s from staff; select s from mine",
+        "create table mine as select salary as s from staff; select s from mine",
+        "create temp trigger mine after insert on inbox begin insert into copies select salary from staff; end; \
+         insert into inbox values (1); select message from copies",
+        "update copies set message = (select salary from staff)",
+        "insert into copies values (1) returning (select salary from staff)",
+        "create index mine on staff(salary); select name from staff where salary = 4200",
+    ] {
+        Stage::new().assert_denied(script);
+    }
+}
+
+fn what_the_schema_does_within_the_plan_is_allowed() {
+    let stage = Stage::new();
+    let outcome = stage.run("select name from names");
+    assert_completed(&outcome);
+    assert_eq!(last_rows(&outcome), [[SqlValue::Text("ada".to_owned())]]);
+    assert_completed(&stage.run("insert into inbox values ('good'), ('bad')"));
+    assert_eq!(stage.rows("select count(*) from copies"), integer(1));
+}
+
+/// Objects that the owner made count: a guest may not add one where the bound is reached.
+fn an_object_more_than_the_schema_may_have_is_refused() {
+    let objects: u64 = 14;
+    let stage = Stage::new();
+    assert_eq!(
+        stage.rows("select count(*) from sqlite_master"),
+        integer(i64::try_from(objects).unwrap())
+    );
+    for (most, is_enough) in [(objects, false), (objects + 1, true)] {
+        let runtime = in_workers(roomy(&[(Meter::SqlSchema, most)]));
+        let outcome = stage.run_in(&runtime, "create table one_more(x)");
+        if is_enough {
+            assert_completed(&outcome);
+        } else {
+            assert_stopped(&outcome, Class::LimitSqlSchema, Layer::Limits);
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Boundary pairs of the meters that a WebAssembly guest consumes.
+
+use stockade_policies::Meter;
+use stockade_runtime::{Class, Layer, Request};
+
+use crate::boundaries::Pair;
+use crate::support::{repeated, wasm};
+
+/// A page of linear memory.
+const PAGE: u64 = 64 * 1024;
+
+pub fn pairs() -> Vec<Pair> {
+    let mut pairs = of_stores();
+    pairs.extend(of_host_calls());
+    pairs.extend(of_input_and_output());
+    pairs.extend(of_time());
+    pairs
+}
+
+fn pair(meter: Meter, name: &'static str, most: u64, guests: (Request, Request), class: Class, layer: Layer) -> Pair {
+    let (at, past) = guests;
+    Pair {
+        meter,
+        name,
+        most,
+        at,
+        past,
+        class,
+        layer,
+        stage: None,
+    }
+}
+
+fn of_stores() -> Vec<Pair> {
+    use Meter as M;
+    let memory = |pages: u64| wasm(format!("(module (memory {pages}))"));
+    let two_memories = |pages: u64| wasm(format!("(module (memory 1) (memory {pages}))"));
+    let grown = |by: u64| {
+        wasm(format!(
+            "(module (memory 1) (func (export \"run\") (result i32) (memory.grow (i32.const {by}))))"
+        ))
+    };
+    let table = |elements: u64| wasm(format!("(module (table {elements} funcref))"));
+    let grown_table = |by: u64| {
+        wasm(format!(
+            "(module (table 4 funcref) (func (export \"run\") (result i32) \
+             (table.grow (ref.null func) (i32.const {by}))))"
+        ))
+    };
+    let memories = |count| wasm(format!("(module {})", repeated(count, "(memory 1)", " ")));
+    let tables = |count| wasm(format!("(module {})", repeated(count, "(table 1 funcref)", " ")));
+    let memory_pair = |name, at, past| {
+        pair(
+            M::GrowMemory,
+            name,
+            3 * PAGE,
+            (at, past),
+            Class::LimitMemory,
+            Layer::Memory,
+        )
+    };
+    let table_pair = |name, at, past| pair(M::GrowTable, name, 10, (at, past), Class::LimitTable, Layer::Memory);
+    let count_pair =
+        |meter, name, most, at, past| pair(meter, name, most, (at, past), Class::LimitInstances, Layer::Memory);
+    vec![
+        memory_pair("declared", memory(3), memory(4)),
+        memory_pair("in_sum", two_memories(2), two_memories(3)),
+        memory_pair("grown", grown(2), grown(3)),
+        table_pair("declared", table(10), table(11)),
+        table_pair("grown", grown_table(6), grown_table(7)),
+        count_pair(M::AddMemory, "two", 2, memories(2), memories(3)),
+        count_pair(M::AddMemory, "none", 0, memories(0), memories(1)),
+        count_pair(M::AddTable, "two", 2, tables(2), tables(3)),
+        count_pair(M::AddTable, "none", 0, tables(0), tables(1)),
+        // How much stack a call takes is the compiler's affair, so the pair stands well off on either side.
+        pair(
+            M::GrowStack,
+            "recursion",
+            64 * 1024,
+            (recursing(100), recursing(20_000)),
+            Class::LimitStack,
+            Layer::Stack,
+        ),
+    ]
+}
+
+/// Calls itself so many times.
+fn recursing(depth: u32) -> Request {
+    wasm(format!(
+        "(module (func $down (param i32) (result i32)
+           (if (result i32) (i32.eqz (local.get 0))
+             (then (i32.const 0))
+             (else (i32.add (i32.const 1) (call $down (i32.sub (local.get 0) (i32.const 1)))))))
+         (func (export \"run\") (result i32) (call $down (i32.const {depth}))))"
+    ))
+}
+
+/// Logs lines of so many bytes each.
+fn logging(lines: &[u32]) -> Request {
+    let calls: String = lines
+        .iter()
+        .map(|bytes| format!("(drop (call $log (i32.const 16) (i32.const {bytes})))"))
+        .collect();
+    wasm(format!(
+        "(module (import \"stockade\" \"log\" (func $log (param i32 i32) (result i32)))
+         (memory (export \"memory\") 1)
+         (func (export \"run\") {calls}))"
+    ))
+}
+
+fn of_host_calls() -> Vec<Pair> {
+    use Meter as M;
+    let calling = |count| {
+        wasm(format!(
+            "(module (import \"stockade\" \"clock_now_ms\" (func $now (result i64))) (func (export \"run\") {}))",
+            repeated(count, "(drop (call $now))", " ")
+        ))
+    };
+    let random = |bytes: u32| {
+        wasm(format!(
+            "(module (import \"stockade\" \"random_fill\" (func $fill (param i32 i32) (result i32)))
+             (memory (export \"memory\") 1)
+             (func (export \"run\") (drop (call $fill (i32.const 16) (i32.const {bytes})))))"
+        ))
+    };
+    let calls = |name, most, at, past| pair(M::CallHost, name, most, (at, past), Class::LimitCalls, Layer::Quota);
+    let log = |name, most, at, past| pair(M::GrowLog, name, most, (at, past), Class::LimitOutput, Layer::Quota);
+    let buffer = |name, at, past| pair(M::PassBuffer, name, 8, (at, past), Class::LimitOutput, Layer::Bridge);
+    vec![
+        calls("three", 3, calling(3), calling(4)),
+        calls("none", 0, calling(0), calling(1)),
+        // A line costs its bytes and one more, so that empty lines are not free.
+        log("one_line", 10, logging(&[9]), logging(&[10])),
+        log("all_lines", 10, logging(&[4, 4]), logging(&[4, 5])),
+        log("empty_lines", 2, logging(&[0, 0]), logging(&[0, 0, 0])),
+        buffer("logged", logging(&[8]), logging(&[9])),
+        buffer("random", random(8), random(9)),
+        buffer("query", querying("select 1"), querying("select 10")),
+        // Rows cross as JSON, and their buffer must be the longer one of the two.
+        pair(
+            M::PassBuffer,
+            "rows",
+            46,
+            (
+                querying("values(hex('12345678901234567890'))"),
+                querying("values(hex('123456789012345678901'))"),
+            ),
+            Class::LimitOutput,
+            Layer::Bridge,
+        ),
+    ]
+}
+
+/// Runs one query through the host.
+fn querying(query: &str) -> Request {
+    wasm(format!(
+        "(module (import \"stockade\" \"db_query\" (func $query (param i32 i32 i32 i32) (result i32)))
+         (memory (export \"memory\") 2)
+         (data (i32.const 64) \"{query}\")
+         (func (export \"__wasm_allocate\") (param i32) (result i32) (i32.const 65536))
+         (func (export \"run\") (result i32)
+           (call $query (i32.const 64) (i32.const {}) (i32.const 16) (i32.const 20))))",
+        query.len()
+    ))
+}
+
+/// Takes input, and returns so many bytes.
+fn returning(bytes: u32) -> Request {
+    wasm(format!(
+        "(module (memory (export \"memory\") 1)
+         (global (export \"input_ptr\") i32 (i32.const 1024))
+         (global (export \"input_bytes_cap\") i32 (i32.const 1024))
+         (global (export \"output_ptr\") i32 (i32.const 2048))
+         (global (export \"output_bytes_cap\") i32 (i32.const 1024))
+         (func (export \"run\") (param i32) (result i32) (i32.const {bytes})))"
+    ))
+}
+
+fn of_input_and_output() -> Vec<Pair> {
+    use Meter as M;
+    let taking = |bytes: usize| {
+        let mut request = returning(0);
+        request.input = vec![b'x'; bytes];
+        request
+    };
+    let of_size = |bytes: usize| {
+        let module = "(module)";
+        wasm(format!("{module}{}", " ".repeat(bytes - module.len())))
+    };
+    vec![
+        pair(
+            M::TakeInput,
+            "bytes",
+            8,
+            (taking(8), taking(9)),
+            Class::LimitInput,
+            Layer::Screen,
+        ),
+        pair(
+            M::TakeInput,
+            "none",
+            0,
+            (taking(0), taking(1)),
+            Class::LimitInput,
+            Layer::Screen,
+        ),
+        pair(
+            M::ReturnOutput,
+            "bytes",
+            8,
+            (returning(8), returning(9)),
+            Class::LimitOutput,
+            Layer::Quota,
+        ),
+        pair(
+            M::ReturnOutput,
+            "none",
+            0,
+            (returning(0), returning(1)),
+            Class::LimitOutput,
+            Layer::Quota,
+        ),
+        pair(
+            M::PassBuffer,
+            "input",
+            8,
+            (taking(8), taking(9)),
+            Class::LimitOutput,
+            Layer::Bridge,
+        ),
+        pair(
+            M::PassBuffer,
+            "output",
+            8,
+            (returning(8), returning(9)),
+            Class::LimitOutput,
+            Layer::Bridge,
+        ),
+        pair(
+            M::LoadGuest,
+            "module",
+            20,
+            (of_size(20), of_size(21)),
+            Class::GuestTooLarge,
+            Layer::Screen,
+        ),
+    ]
+}
+
+fn of_time() -> Vec<Pair> {
+    let spinning = |turns: u64| {
+        wasm(format!(
+            "(module (func (export \"run\") (local i64)
+               (loop $again
+                 (local.set 0 (i64.add (local.get 0) (i64.const 1)))
+                 (br_if $again (i64.lt_u (local.get 0) (i64.const {turns}))))))"
+        ))
+    };
+    vec![
+        // A clock has no "one past": the guest beyond it counts for many times as long.
+        pair(
+            Meter::Elapse,
+            "looping",
+            500,
+            (spinning(10), spinning(8_000_000_000)),
+            Class::LimitTime,
+            Layer::Deadline,
+        ),
+        pair(
+            Meter::Compile,
+            "many_locals",
+            1,
+            (wasm("(module)"), wasm(slow_to_compile())),
+            Class::LimitTime,
+            Layer::Worker,
+        ),
+    ]
+}
+
+/// A few kilobytes that take a compiler seconds: many empty functions, each with fifty thousand local variables.
+pub fn slow_to_compile() -> Vec<u8> {
+    const FUNCTIONS: usize = 2000;
+    // One group of 50 000 variables of type i64, then `end`.
+    const BODY: &[u8] = &[0x01, 0xd0, 0x86, 0x03, 0x7e, 0x0b];
+    let mut module = b"\0asm\x01\0\0\0".to_vec();
+    section(&mut module, 1, &[0x01, 0x60, 0x00, 0x00]);
+    let mut functions = length(FUNCTIONS);
+    functions.extend(vec![0; FUNCTIONS]);
+    section(&mut module, 3, &functions);
+    let mut code = length(FUNCTIONS);
+    for _ in 0..FUNCTIONS {
+        code.extend(length(BODY.len()));
+        code.extend(BODY);
+    }
+    section(&mut module, 10, &code);
+    module
+}
+
+fn section(module: &mut Vec<u8>, id: u8, content: &[u8]) {
+    module.push(id);
+    module.extend(length(content.len()));
+    module.extend(content);
+}
+
+/// A number as WebAssembly writes it: seven bits at a time, the least first.
+fn length(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let low = u8::try_from(number & 0x7f).unwrap();
+        number >>= 7;
+        if number == 0 {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
+    }
+}

@@ -1,0 +1,224 @@
+//! Worker processes: stopped at the deadline, killed, lost, replaced and shared.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal, kill_process};
+use stockade_policies::{Meter, PolicyStore};
+use stockade_runtime::worker::Pool;
+use stockade_runtime::{Class, Event, HostDatabase, Layer, Outcome, Request, Runtime};
+use tempfile::TempDir;
+
+use crate::support::{ENDLESS, assert_completed, assert_stopped, integer, last_rows, named, roomy, run, sql, wasm};
+use crate::wasm_pairs::slow_to_compile;
+
+pub fn trials() -> Vec<Trial> {
+    named![
+        a_spinning_script_is_stopped_and_the_next_guest_works,
+        a_spinning_module_is_stopped_and_the_next_guest_works,
+        one_long_call_is_stopped_from_outside,
+        one_long_call_in_a_module_is_stopped_from_outside,
+        a_guest_that_never_started_has_no_start_in_its_trail,
+        a_worker_killed_from_outside_is_a_refusal,
+        a_worker_that_died_idle_is_replaced,
+        many_threads_share_few_workers,
+    ]
+}
+
+/// One call of one opcode that SQLite does not leave for half a minute.
+const BOMB: &str = "select length(trim(replace(hex(zeroblob(249990)),'00','aaaa'), \
+                    replace(hex(zeroblob(20700)),'00','bbbb')||'a'))";
+
+fn one_worker(narrowed: &[(Meter, u64)]) -> Runtime {
+    Runtime::in_workers(roomy(narrowed), 1).unwrap()
+}
+
+fn assert_six_times_seven(runtime: &Runtime) {
+    let outcome = run(runtime, &sql("select 6 * 7"));
+    assert_completed(&outcome);
+    assert_eq!(last_rows(&outcome), integer(42));
+}
+
+fn a_spinning_script_is_stopped_and_the_next_guest_works() {
+    let runtime = one_worker(&[(Meter::Elapse, 300)]);
+    for _ in 0..2 {
+        let outcome = run(&runtime, &sql(ENDLESS));
+        assert_eq!(outcome.class, Class::LimitTime, "{}", outcome.detail);
+        assert!(
+            matches!(outcome.layer, Some(Layer::Deadline | Layer::Worker)),
+            "{:?}",
+            outcome.layer
+        );
+        assert!(outcome.wall_us >= 250_000, "{}", outcome.wall_us);
+        assert!(outcome.wall_us < 10_000_000, "{}", outcome.wall_us);
+        assert_six_times_seven(&runtime);
+    }
+}
+
+fn a_spinning_module_is_stopped_and_the_next_guest_works() {
+    let runtime = one_worker(&[(Meter::Elapse, 300)]);
+    let spinning = [
+        "(module (func (export \"run\") (loop $again (br $again))))",
+        "(module (func $spin (loop $again (br $again))) (start $spin))",
+    ];
+    for module in spinning {
+        let outcome = run(&runtime, &wasm(module));
+        assert_eq!(outcome.class, Class::LimitTime, "{}", outcome.detail);
+        assert!(outcome.wall_us < 10_000_000, "{}", outcome.wall_us);
+        assert_six_times_seven(&runtime);
+    }
+}
+
+fn one_long_call_is_stopped_from_outside() {
+    let runtime = Runtime::in_workers(PolicyStore::stock().unwrap(), 1).unwrap();
+    let outcome = run(&runtime, &Request::sql("walkin", BOMB));
+    assert_stopped(&outcome, Class::LimitTime, Layer::Worker);
+    assert!(outcome.wall_us < 10_000_000, "{}", outcome.wall_us);
+    let next = run(&runtime, &Request::sql("walkin", "select 6 * 7"));
+    assert_completed(&next);
+    assert_eq!(last_rows(&next), integer(42));
+}
+
+fn one_long_call_in_a_module_is_stopped_from_outside() {
+    let runtime = one_worker(&[(Meter::Elapse, 500)]);
+    let module = format!(
+        "(module (import \"stockade\" \"db_query\" (func $query (param i32 i32 i32 i32) (result i32)))
+         (memory (export \"memory\") 2)
+         (data (i32.const 64) \"{BOMB}\")
+         (func (export \"__wasm_allocate\") (param i32) (result i32) (i32.const 65536))
+         (func (export \"run\") (drop (call $query (i32.const 64) (i32.const {}) (i32.const 16) (i32.const 20)))))",
+        BOMB.len()
+    );
+    assert_stopped(&run(&runtime, &wasm(module)), Class::LimitTime, Layer::Worker);
+    assert_six_times_seven(&runtime);
+}
+
+#[track_caller]
+fn assert_not_started(outcome: &Outcome) {
+    let events = outcome.trail.events();
+    assert!(!events.contains(&Event::Started), "{events:?}");
+}
+
+fn a_guest_that_never_started_has_no_start_in_its_trail() {
+    let runtime = one_worker(&[(Meter::Compile, 1)]);
+    let outcome = run(&runtime, &wasm(slow_to_compile()));
+    assert_stopped(&outcome, Class::LimitTime, Layer::Worker);
+    assert_not_started(&outcome);
+}
+
+/// The workers of this process that have `file` open.
+fn workers_with(file: &Path) -> Vec<Pid> {
+    let ours = format!("__stockade-worker\0{}", std::process::id());
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if !String::from_utf8_lossy(&arguments).contains(&ours) {
+            continue;
+        }
+        let Ok(open) = fs::read_dir(entry.path().join("fd")) else {
+            continue;
+        };
+        let has_it = open
+            .flatten()
+            .any(|link| fs::read_link(link.path()).is_ok_and(|target| target == file));
+        if has_it {
+            found.push(Pid::from_raw(id).unwrap());
+        }
+    }
+    found
+}
+
+/// The worker that has `file` open, once there is one.
+fn worker_with(file: &Path) -> Pid {
+    let patience = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < patience {
+        if let [worker] = workers_with(file).as_slice() {
+            return *worker;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("no worker opened the database");
+}
+
+fn staged(script: &str) -> (TempDir, std::path::PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().canonicalize().unwrap().join("stage.db");
+    HostDatabase::open(&path)
+        .and_then(|database| database.execute(script))
+        .unwrap();
+    (folder, path)
+}
+
+fn a_worker_killed_from_outside_is_a_refusal() {
+    let runtime = one_worker(&[]);
+    let (_folder, path) = staged("create table t(x); insert into t values (7);");
+    let request = sql(format!("select x from t; {ENDLESS}")).on_database(&path);
+    let outcome = thread::scope(|scope| {
+        let guest = scope.spawn(|| run(&runtime, &request));
+        kill_process(worker_with(&path), Signal::KILL).unwrap();
+        guest.join().unwrap()
+    });
+    assert_stopped(&outcome, Class::HostInternal, Layer::Worker);
+    assert!(matches!(
+        outcome.trail.events().last(),
+        Some(Event::Refused {
+            class: Class::HostInternal,
+            layer: Some(Layer::Worker)
+        })
+    ));
+    let next = run(&runtime, &sql("select x from t").on_database(&path));
+    assert_completed(&next);
+    assert_eq!(last_rows(&next), integer(7));
+}
+
+/// A worker that died while nobody used it costs at most one guest, and that one is not said to have started.
+fn a_worker_that_died_idle_is_replaced() {
+    let runtime = one_worker(&[]);
+    let (_folder, path) = staged("create table t(x);");
+    let seconds = ENDLESS.replace("from n)", "from n where i < 20000000)");
+    let request = sql(seconds).on_database(&path);
+    let worker = thread::scope(|scope| {
+        let guest = scope.spawn(|| run(&runtime, &request));
+        let worker = worker_with(&path);
+        assert_completed(&guest.join().unwrap());
+        worker
+    });
+    kill_process(worker, Signal::KILL).unwrap();
+    let next = run(&runtime, &sql("select 6 * 7"));
+    if next.class != Class::Completed {
+        assert_stopped(&next, Class::HostInternal, Layer::Worker);
+        assert_not_started(&next);
+    }
+    assert_six_times_seven(&runtime);
+}
+
+fn many_threads_share_few_workers() {
+    let runtime = Runtime::in_pool(roomy(&[]), Arc::new(Pool::new(2).unwrap()));
+    let failed = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for thread in 0..8_i64 {
+            let (runtime, failed) = (&runtime, &failed);
+            scope.spawn(move || {
+                for turn in 0..25_i64 {
+                    let number = thread * 1000 + turn;
+                    let script = format!(
+                        "create table own(x); insert into own values ({number}); \
+                         select sum(x) from own, (values (1), (1), (1))"
+                    );
+                    let outcome = run(runtime, &sql(script));
+                    if outcome.class != Class::Completed || last_rows(&outcome) != integer(number * 3) {
+                        failed.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    assert!(!failed.into_inner());
+}
