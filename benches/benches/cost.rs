@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn decisions(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> {
-    let policies = stock()?;
+    let policies = PolicyStore::stock()?;
     let plan = policies.plan(&Principal::caller("guest", "database-only"))?;
     let mut group = criterion.benchmark_group("decision");
     group.bench_function("bound", |bencher| {
@@ -49,8 +49,8 @@ fn decisions(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>
 }
 
 fn guests(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> {
-    let in_process = Runtime::in_process(stock()?);
-    let in_workers = Runtime::in_workers(stock()?, 1)?;
+    let in_process = Runtime::in_process(PolicyStore::stock()?);
+    let in_workers = Runtime::in_workers(PolicyStore::stock()?, 1)?;
     let request = Request::sql("walkin", "select 6 * 7");
     let mut group = criterion.benchmark_group("select 6 * 7");
     group.bench_function("in process", |bencher| {
@@ -61,8 +61,4 @@ fn guests(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> {
     });
     group.finish();
     Ok(())
-}
-
-fn stock() -> Result<PolicyStore, String> {
-    PolicyStore::stock().map_err(|findings| format!("{findings:?}"))
 }

@@ -188,13 +188,11 @@ fn within_bounds(plan: &Plan, outcome: &Outcome) -> Faults {
 }
 
 fn stopper_fault(attack: &Attack, outcome: &Outcome) -> Option<String> {
-    let is_named = outcome.layer.is_some_and(|layer| attack.stopped_by.contains(&layer));
-    (!is_named).then(|| {
-        format!(
-            "it was stopped by a layer that `stopped_by` does not name: {}",
-            described(outcome)
-        )
-    })
+    match outcome.layer {
+        None => Some("no layer stopped it".to_owned()),
+        Some(layer) if attack.stopped_by.contains(&layer) => None,
+        Some(layer) => Some(format!("it was stopped by `{layer}`, which `stopped_by` does not name")),
+    }
 }
 
 fn harm(attack: &Attack, observed: &Observed, stage: &Stage) -> Result<Faults, StageError> {

@@ -93,13 +93,28 @@ impl CaseReport {
             .any(|trial| matches!(trial.verdict, Verdict::Unknown(_)))
     }
 
-    /// Whether the subject did what the case demands of it.
+    /// Whether the subject stopped the attack, or let the honest guest do its work. An attack that was stopped otherwise
+    /// than the case says is held and still fails its verdict.
     #[must_use]
     pub fn held(&self) -> bool {
+        self.by_subject().is_some_and(|trial| match self.threat {
+            Some(_) => trial.layer.is_some() && !matches!(trial.verdict, Verdict::Unknown(_)),
+            None => trial.verdict == Verdict::Passed,
+        })
+    }
+
+    /// Whether nothing in the subject stopped the attack.
+    #[must_use]
+    pub fn is_undetected(&self) -> bool {
+        self.threat.is_some()
+            && self
+                .by_subject()
+                .is_some_and(|trial| trial.layer.is_none() && !matches!(trial.verdict, Verdict::Unknown(_)))
+    }
+
+    fn by_subject(&self) -> Option<&TrialReport> {
         let subject = [Trial::Fenced.name(), Trial::Undefended.name()];
-        self.trials
-            .iter()
-            .any(|trial| subject.contains(&trial.trial) && trial.verdict == Verdict::Passed)
+        self.trials.iter().find(|trial| subject.contains(&trial.trial))
     }
 
     fn is_harmful(&self) -> bool {
@@ -121,8 +136,10 @@ impl CaseReport {
 pub struct Tally {
     /// All.
     pub cases: usize,
-    /// Attacks that it stopped as the case demands, or honest guests that completed.
+    /// Attacks that it stopped, or honest guests that completed.
     pub held: usize,
+    /// Attacks that nothing stopped.
+    pub undetected: usize,
 }
 
 /// What a replay found.
@@ -159,6 +176,7 @@ impl Report {
             };
             tally.cases += 1;
             tally.held += usize::from(case.held());
+            tally.undetected += usize::from(case.is_undetected());
         }
         let slowest = cases.iter().max_by_key(|case| case.slowest_ms());
         Self {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use stockade_policies::{Finding, PolicyStore, Source, SourceKind, Stock};
+use stockade_policies::{LoadError, PolicyStore, Source, SourceKind, Stock};
 use stockade_runtime::worker::{Ended, KilledFor, Patience, Pool};
 use stockade_runtime::{Ablated, Layers, Outcome, Product, Runtime, RuntimeError};
 
@@ -77,19 +77,11 @@ impl From<Outcome> for Observed {
 #[non_exhaustive]
 pub enum SubjectError {
     /// The case's policies do not load.
-    #[error("the case's policies do not load: {}", messages(.0))]
-    Policies(Vec<Finding>),
+    #[error(transparent)]
+    Policies(#[from] LoadError),
     /// The runtime does not know.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-}
-
-fn messages(findings: &[Finding]) -> String {
-    findings
-        .iter()
-        .map(|finding| finding.message.clone())
-        .collect::<Vec<_>>()
-        .join("; ")
 }
 
 /// A runtime under test. The conformance suite sees a runtime only through this.
@@ -132,7 +124,7 @@ impl Laboratory {
             return Ok(Arc::clone(runtime));
         }
         let sources: Vec<Source> = case.policies.iter().map(|text| source(&case.id, text)).collect();
-        let policies = PolicyStore::load(&sources, Stock::With).map_err(SubjectError::Policies)?;
+        let policies = PolicyStore::load(&sources, Stock::With)?;
         let runtime = Arc::new(Runtime::in_pool(policies, Arc::clone(&self.pool)));
         runtimes.insert(case.policies.clone(), Arc::clone(&runtime));
         Ok(runtime)

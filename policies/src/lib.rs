@@ -36,7 +36,7 @@ pub use finding::{Code, Finding, Location, Severity};
 pub use plan::{Bound, Decision, Plan};
 pub use principal::{Principal, PrincipalKind};
 pub use resource_text::ResourceError;
-pub use store::{PlanError, PolicyStore, Source, SourceKind, Stock};
+pub use store::{LoadError, PlanError, PolicyStore, Source, SourceKind, Stock};
 pub use vocabulary::{
     Action, Attribute, Capability, Meter, Question, Resource, ResourceKind, SqlAction, Unit, Value, ValueKind,
 };

@@ -45,6 +45,27 @@ pub enum Stock {
     Without,
 }
 
+/// Why policies do not load: every finding, at least one of them an error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the policies do not load: {}", messages(.0))]
+pub struct LoadError(Vec<Finding>);
+
+impl LoadError {
+    /// What is wrong, errors first.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.0
+    }
+}
+
+fn messages(findings: &[Finding]) -> String {
+    let placed = |finding: &Finding| match &finding.location {
+        Some(location) => format!("{location}: {}", finding.message),
+        None => finding.message.clone(),
+    };
+    findings.iter().map(placed).collect::<Vec<_>>().join("; ")
+}
+
 /// Why there is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -94,6 +115,8 @@ fn did_you_mean(nearest: Option<&str>) -> String {
 pub struct PolicyStore(Arc<Inner>);
 
 struct Inner {
+    /// What is worth a look and did not keep the policies from loading.
+    warnings: Vec<Finding>,
     ready: Ready,
     /// The plan of each profile, compiled when it was checked.
     plans: BTreeMap<String, Plan>,
@@ -105,8 +128,8 @@ impl PolicyStore {
     /// # Errors
     ///
     /// What is wrong with them; the tests see to it that nothing is.
-    pub fn stock() -> Result<Self, Vec<Finding>> {
-        static STOCK: OnceLock<Result<PolicyStore, Vec<Finding>>> = OnceLock::new();
+    pub fn stock() -> Result<Self, LoadError> {
+        static STOCK: OnceLock<Result<PolicyStore, LoadError>> = OnceLock::new();
         STOCK.get_or_init(|| Self::load(&[], Stock::With)).clone()
     }
 
@@ -115,15 +138,26 @@ impl PolicyStore {
     /// # Errors
     ///
     /// Every finding, when at least one of them is an error.
-    pub fn load(sources: &[Source], stock: Stock) -> Result<Self, Vec<Finding>> {
+    pub fn load(sources: &[Source], stock: Stock) -> Result<Self, LoadError> {
         let loaded = load(sources, stock);
         if loaded.is_refused() {
-            return Err(loaded.findings);
+            return Err(LoadError(loaded.findings));
         }
         let Loaded { findings, ready, plans } = loaded;
-        ready
-            .map(|ready| Self(Arc::new(Inner { ready, plans })))
-            .ok_or(findings)
+        match ready {
+            Some(ready) => Ok(Self(Arc::new(Inner {
+                warnings: findings,
+                ready,
+                plans,
+            }))),
+            None => Err(LoadError(findings)),
+        }
+    }
+
+    /// What is worth a look and did not keep the policies from loading.
+    #[must_use]
+    pub fn warnings(&self) -> &[Finding] {
+        &self.0.warnings
     }
 
     /// The declared profiles, sorted by name.
@@ -138,7 +172,7 @@ impl PolicyStore {
     ///
     /// When its profile is not declared, or no exact plan exists.
     pub fn plan(&self, principal: &Principal) -> Result<Plan, PlanError> {
-        let Inner { ready, plans } = &*self.0;
+        let Inner { ready, plans, .. } = &*self.0;
         if !ready.profiles.contains(&principal.profile) {
             let nearest = nearest(&principal.profile, ready.profiles.iter().map(String::as_str));
             return Err(PlanError::UnknownProfile {

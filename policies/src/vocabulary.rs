@@ -112,7 +112,7 @@ meters! {
     ReturnRows "returnRows" Rows "guest" "Rows of the whole script's result."
     ReturnBytes "returnBytes" Bytes "guest" "Bytes of the whole script's result."
     SqlLength "sqlLength" Bytes "connection" "One string, blob or row: `SQLITE_LIMIT_LENGTH`."
-    SqlSqlLength "sqlSqlLength" Bytes "connection" "The text of one statement: `SQLITE_LIMIT_SQL_LENGTH`."
+    SqlSqlLength "sqlSqlLength" Bytes "connection" "The text given to SQLite at once, a statement and what follows it in its script: `SQLITE_LIMIT_SQL_LENGTH`."
     SqlColumn "sqlColumn" Count "connection" "Columns of a table or result: `SQLITE_LIMIT_COLUMN`."
     SqlExprDepth "sqlExprDepth" Depth "connection" "Depth of an expression: `SQLITE_LIMIT_EXPR_DEPTH`."
     SqlCompoundSelect "sqlCompoundSelect" Count "connection" "Terms of a compound select: `SQLITE_LIMIT_COMPOUND_SELECT`."

@@ -294,7 +294,7 @@ fn warnings_let_a_store_load_and_errors_do_not() {
             case.code
         );
         if let Err(found) = loaded {
-            assert_eq!(found, findings);
+            assert_eq!(found.findings(), findings);
         }
     }
 }

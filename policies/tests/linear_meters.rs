@@ -178,7 +178,7 @@ proptest! {
             }
             Err(findings) => {
                 // What is refused is refused for a reason about numbers, never because two answers differed.
-                for finding in findings {
+                for finding in findings.findings() {
                     let fair = [Code::MeterWithHoles, Code::ForbidCanError, Code::UnboundedMeter, Code::ValidationWarning];
                     prop_assert!(fair.contains(&finding.code), "{finding}\n{policies}");
                 }
@@ -195,7 +195,7 @@ proptest! {
              when {{ context.bytes >= {from} && context.bytes < {from} + {width} }};"
         );
         let codes = |policies: &str| -> Vec<Code> {
-            PolicyStore::load(&sources(policies), Stock::Without).err().into_iter().flatten().map(|finding| finding.code).collect()
+            PolicyStore::load(&sources(policies), Stock::Without).err().iter().flat_map(|error| error.findings()).map(|finding| finding.code).collect()
         };
         prop_assert_eq!(codes(&policies), [Code::MeterWithHoles]);
         let filled = format!("{policies}\n@id(\"c\") permit (principal, action == Action::\"growMemory\", resource) \

@@ -60,8 +60,8 @@ pub(crate) enum Format {
 /// Policies beyond the stock profiles.
 #[derive(Debug, Args)]
 pub(crate) struct Policies {
-    /// Policies (`.cedar`) and entities (`.json`) to add; `NAME.entities.json` beside `NAME.cedar` is read too
-    #[arg(long = "policy", value_name = "FILE", num_args = 1..)]
+    /// Policies (`.cedar`) or entities (`.json`) to add, once for each; `NAME.entities.json` beside `NAME.cedar` is read too
+    #[arg(long = "policy", value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Leave the stock profiles out
     #[arg(long)]
@@ -76,6 +76,9 @@ pub(crate) struct Check {
     /// Leave the stock profiles out
     #[arg(long)]
     pub no_stock: bool,
+    /// Show every profile, not only those that the files declare or change
+    #[arg(long)]
+    pub all: bool,
     /// How to answer
     #[arg(long, value_enum, default_value = "human")]
     pub format: Format,
@@ -102,7 +105,7 @@ pub(crate) struct Run {
     /// Input for a module that exports `input_ptr`: a file, or `-` for standard input
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
-    /// Run in this process instead of a worker: no hard deadline, no crash containment
+    /// Run in this process instead of a worker: no hard deadline, no heap limit, no crash containment
     #[arg(long)]
     pub in_process: bool,
     /// How to answer

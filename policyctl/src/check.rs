@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use stockade_policies::{Bound, Finding, Grant, Meter, ProfileReport, Report, Unit};
+use stockade_policies::{Bound, Finding, Grant, Meter, ProfileReport, Report, Stock, Unit};
 
 use crate::arguments::{Check, Format};
 use crate::exit::{Exit, Failure};
@@ -16,7 +16,12 @@ pub(crate) fn check(arguments: &Check) -> Result<Exit, Failure> {
         Format::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?,
         Format::Human => {
             findings::show(&report.findings, &sources);
-            write!(io::stdout(), "{}", table(&report))?;
+            let shown = if arguments.all || arguments.no_stock {
+                report.profiles.clone()
+            } else {
+                changed(&report)
+            };
+            write!(io::stdout(), "{}{}", table(&shown), summary(&report.findings))?;
         }
     }
     Ok(if report.findings.is_empty() {
@@ -26,14 +31,19 @@ pub(crate) fn check(arguments: &Check) -> Result<Exit, Failure> {
     })
 }
 
-fn table(report: &Report) -> String {
-    let mut text = String::new();
-    for profile in &report.profiles {
-        text.push_str(&profile_table(profile));
-        text.push('\n');
-    }
-    text.push_str(&summary(&report.findings));
-    text
+/// The profiles that are not as they are in the stock.
+fn changed(report: &Report) -> Vec<ProfileReport> {
+    let stock = stockade_policies::check(&[], Stock::With).profiles;
+    report
+        .profiles
+        .iter()
+        .filter(|profile| !stock.contains(profile))
+        .cloned()
+        .collect()
+}
+
+fn table(profiles: &[ProfileReport]) -> String {
+    profiles.iter().map(|profile| profile_table(profile) + "\n").collect()
 }
 
 fn profile_table(profile: &ProfileReport) -> String {

@@ -4,6 +4,9 @@ use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
+use stockade_policies::PlanError;
+use stockade_runtime::RuntimeError;
+
 use crate::guest_text::harmless;
 
 /// What the exit code says. The numbers are documented and stable.
@@ -70,11 +73,28 @@ macro_rules! failure_from {
     };
 }
 
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        let mend = match error {
+            PlanError::UnknownProfile { .. } => "; `--policy` adds profiles of your own",
+            _ => "",
+        };
+        Self::new(format!("{error}{mend}"))
+    }
+}
+
+impl From<RuntimeError> for Failure {
+    fn from(error: RuntimeError) -> Self {
+        match error {
+            RuntimeError::Plan(error) => error.into(),
+            error => Self::new(error),
+        }
+    }
+}
+
 failure_from!(
     serde_json::Error,
     stockade_conformance::CorpusError,
     stockade_conformance::SubjectError,
     stockade_conformance::TrialError,
-    stockade_policies::PlanError,
-    stockade_runtime::RuntimeError,
 );

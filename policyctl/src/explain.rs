@@ -68,7 +68,9 @@ impl std::fmt::Display for Explanation {
             writeln!(f, "  {}", one_line(why))?;
         }
         for decided in &self.decisions {
-            writeln!(f, "{}: {}", one_line(&decided.what), decided.answer)?;
+            if self.outcome.is_some() {
+                writeln!(f, "{}: {}", one_line(&decided.what), decided.answer)?;
+            }
             for policy in &decided.policies {
                 let place = policy.location.as_ref().map_or(String::new(), |at| format!(" at {at}"));
                 writeln!(f, "  by `{}`{place}", policy.id)?;
@@ -202,8 +204,12 @@ fn explained(case: &Case, outcome: &Outcome, store: &PolicyStore, plan: &Plan) -
     if let Some(layer) = outcome.layer.filter(|_| decisions.is_empty()) {
         // Of several meters of one class, those that the layer which fired enforces.
         let is_its = |decided: &Decided| decided.layers.iter().any(|name| name == layer.name());
-        let bounds = outcome.class.meters().iter().map(|meter| bound(store, plan, *meter));
-        decisions = bounds.filter(is_its).collect();
+        let meters = outcome
+            .class
+            .meters()
+            .iter()
+            .filter(|meter| plan.bound(**meter) != Bound::Limited(0));
+        decisions = meters.map(|meter| bound(store, plan, *meter)).filter(is_its).collect();
     }
     let by = outcome
         .layer

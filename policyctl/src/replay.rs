@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 
 use stockade_conformance::{
-    CaseReport, Corpus, Laboratory, Progress, Report, Rigour, TrialReport, Verdict, replay as play,
+    CaseReport, Corpus, Laboratory, Progress, Report, Rigour, Tally, TrialReport, Verdict, replay as play,
 };
 
 use crate::arguments::{Format, Replay, SubjectName};
@@ -82,37 +82,57 @@ fn table(report: &Report) -> String {
         "{:<12} {:>8} {:>8} {:>11}\n",
         "threat", "attacks", "stopped", "undetected"
     );
-    let mut line = |name: &str, cases: usize, held: usize| {
-        text.push_str(&format!("{name:<12} {cases:>8} {held:>8} {:>11}\n", cases - held));
+    let mut line = |name: &str, tally: Tally| {
+        let Tally {
+            cases,
+            held,
+            undetected,
+        } = tally;
+        text.push_str(&format!("{name:<12} {cases:>8} {held:>8} {undetected:>11}\n"));
     };
-    let (mut cases, mut held) = (0, 0);
+    let mut all = Tally::default();
     for (threat, tally) in &report.attacks {
-        line(&threat.to_string(), tally.cases, tally.held);
-        cases += tally.cases;
-        held += tally.held;
+        line(&threat.to_string(), *tally);
+        all.cases += tally.cases;
+        all.held += tally.held;
+        all.undetected += tally.undetected;
     }
-    line("all attacks", cases, held);
-    let benign = report.benign;
-    text.push_str(&format!(
-        "\nhonest guests: {}, completed {}, refused {}\n",
-        benign.cases,
-        benign.held,
-        benign.cases - benign.held
-    ));
-    text.push_str(&closing(report, cases));
+    line("all attacks", all);
+    let Tally { cases, held, .. } = report.benign;
+    text.push('\n');
+    if cases > 0 {
+        text.push_str(&format!(
+            "honest guests: {cases}, completed {held}, refused {}\n",
+            cases - held
+        ));
+    }
+    text.push_str(&closing(report, all.cases));
     text
 }
 
 fn closing(report: &Report, attacks: usize) -> String {
     let mut text = String::new();
-    if report.subject == "reference" {
+    if report.subject == "reference" && attacks > 0 {
+        let harmful = report.harmful;
         text.push_str(&format!(
-            "undefended, {} of {attacks} attacks did their harm, seen from outside\n",
-            report.harmful
+            "undefended, {harmful} of {attacks} attacks did their harm, seen from outside\n"
         ));
     }
-    if report.unknown > 0 {
-        text.push_str(&format!("{} cases have no verdict\n", report.unknown));
+    let proofs = layer_trials(report);
+    if proofs > 0 {
+        text.push_str(&format!(
+            "{proofs} runs with one layer alone or with all that stop an attack missing\n"
+        ));
+    }
+    let failed = report
+        .cases
+        .iter()
+        .filter(|case| !case.passed() && !case.is_unknown())
+        .count();
+    for (count, what) in [(failed, "failed"), (report.unknown, "without a verdict")] {
+        if count > 0 {
+            text.push_str(&format!("cases {what}: {count}\n"));
+        }
     }
     if let Some((case, millis)) = &report.slowest {
         text.push_str(&format!(
@@ -121,6 +141,17 @@ fn closing(report: &Report, attacks: usize) -> String {
         ));
     }
     text
+}
+
+/// Runs that prove single layers.
+fn layer_trials(report: &Report) -> usize {
+    let is_proof = |trial: &&TrialReport| trial.trial.starts_with("alone/") || trial.trial == "missing";
+    report
+        .cases
+        .iter()
+        .flat_map(|case| &case.trials)
+        .filter(is_proof)
+        .count()
 }
 
 fn tenths(millis: u64) -> String {

@@ -29,10 +29,12 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
 /// The stock policies and the user's, or what is wrong with them.
 pub(crate) fn load(policies: &Policies) -> Result<PolicyStore, Failure> {
     let sources = read(&policies.files)?;
-    PolicyStore::load(&sources, stock(policies.no_stock)).map_err(|found| {
-        findings::show(&found, &sources);
+    let store = PolicyStore::load(&sources, stock(policies.no_stock)).map_err(|error| {
+        findings::show(error.findings(), &sources);
         Failure::new("the policies do not load")
-    })
+    })?;
+    findings::show(store.warnings(), &sources);
+    Ok(store)
 }
 
 pub(crate) fn stock(left_out: bool) -> Stock {

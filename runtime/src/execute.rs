@@ -25,6 +25,8 @@ pub(crate) struct Job {
 /// How a guest ended.
 pub(crate) struct Ended {
     pub class: Result<Class, Refusal>,
+    /// What there is to say about a guest that completed.
+    pub detail: String,
     pub wall_us: u64,
     pub product: Product,
 }
@@ -45,8 +47,8 @@ pub(crate) fn execute(job: &Job, on_start: &dyn Fn()) -> Result<Outcome, Runtime
 
 fn outcome(gate: &Gate, ended: Ended) -> Outcome {
     let (class, layer, detail) = match ended.class {
-        Ok(Class::Truncated) => (Class::Truncated, Some(Layer::Quota), String::new()),
-        Ok(class) => (class, None, String::new()),
+        Ok(Class::Truncated) => (Class::Truncated, Some(Layer::Quota), ended.detail),
+        Ok(class) => (class, None, ended.detail),
         Err(refusal) => {
             gate.refuse(refusal.clone());
             let first = gate.refusal().unwrap_or(refusal);
@@ -75,14 +77,19 @@ fn run_sql(script: &[u8], request: &Request, gate: &Arc<Gate>, started: &dyn Fn(
     let session = Session::open(request.database.as_deref(), gate, deadline)?;
     started();
     let mut product = Product::default();
+    let mut detail = String::new();
     let class = match session.run(&script, &mut product.statements) {
         Ok(Cut::No) => Ok(Class::Completed),
-        Ok(Cut::Yes) => Ok(Class::Truncated),
+        Ok(Cut::At(meter)) => {
+            detail = crate::gate::beyond(meter, gate.bound(meter));
+            Ok(Class::Truncated)
+        }
         Err(Stop::Refused(refusal)) => Err(refusal),
         Err(Stop::Unknown(error)) => return Err(error),
     };
     Ok(Ended {
         class,
+        detail,
         wall_us: deadline.elapsed_us(),
         product,
     })

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use stockade_policies::{Action, Bound, Meter, Plan, Question, Resource, Value};
+use stockade_policies::{Action, Bound, Decision, Meter, Plan, Question, Resource, Value};
 
 use crate::layer::{Layer, Layers};
 use crate::outcome::{Class, Refusal};
@@ -58,16 +58,25 @@ impl Gate {
     }
 
     /// Asks the plan, and writes the answer to the trail. Allows nothing after the first refusal.
-    pub(crate) fn allows(&self, action: Action, resource: &Resource, context: &[(&'static str, Value)]) -> bool {
+    ///
+    /// # Errors
+    /// Why not, in a sentence.
+    pub(crate) fn ask(
+        &self,
+        action: Action,
+        resource: &Resource,
+        context: &[(&'static str, Value)],
+    ) -> Result<(), String> {
         let mut book = self.book();
         if book.refusal.is_some() {
-            return false;
+            return Err("the guest was refused before".to_owned());
         }
         let decision = self.plan.decide(&Question {
             action,
             resource,
             context,
         });
+        let why = (!decision.allowed).then(|| denial(action, resource, &decision));
         let is_news = book.written.len() < MOST_REMEMBERED && book.written.insert((action, resource.clone()));
         if is_news || !decision.allowed {
             book.trail.push(Event::Decided {
@@ -77,7 +86,7 @@ impl Gate {
                 policies: decision.policies,
             });
         }
-        decision.allowed
+        why.map_or(Ok(()), Err)
     }
 
     /// Whether the plan would allow `action`, without asking on the guest's behalf: nothing is written to the trail.
@@ -129,6 +138,19 @@ impl Gate {
     // A panic while the book was open leaves at worst a missing line; the refusal it guards stays readable.
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A sentence for a question that was denied. It names the policies that forbid; where none does, nothing permits.
+fn denial(action: Action, resource: &Resource, decision: &Decision) -> String {
+    let by: Vec<String> = decision.policies.iter().map(|policy| format!("`{policy}`")).collect();
+    let asked = format!("`{}` on `{resource}`", action.id());
+    if let Some(error) = decision.errors.first() {
+        format!("{asked} cannot be decided: {error}")
+    } else if by.is_empty() {
+        format!("{asked} is not granted")
+    } else {
+        format!("{asked} is forbidden by {}", by.join(", "))
     }
 }
 

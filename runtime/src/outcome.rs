@@ -95,8 +95,6 @@ classes! {
     ContractBadPointer = "contract.bad-pointer",
     /// Text that is not UTF-8.
     ContractBadText = "contract.bad-text",
-    /// The guest's allocator failed or lied.
-    ContractAllocation = "contract.allocation",
     /// A module that does not parse or validate.
     ModuleMalformed = "module.malformed",
     /// A guest larger than the plan allows.

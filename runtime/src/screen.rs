@@ -81,7 +81,12 @@ fn need_refusal(needs: &[(Meter, u64, Class)], bound: impl Fn(Meter) -> Bound) -
     needs.iter().find_map(|&(meter, least, class)| {
         let bound = bound(meter);
         (!bound.permits(least)).then(|| {
-            let detail = format!("{}, and every such guest needs {least}", beyond(meter, bound));
+            let what = if bound.permits(1) {
+                "needs more than that"
+            } else {
+                "of this kind cannot run"
+            };
+            let detail = format!("{}: a guest {what}", beyond(meter, bound));
             Refusal::by(Layer::Screen, class, detail)
         })
     })

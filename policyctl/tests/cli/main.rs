@@ -1,5 +1,7 @@
 //! The program as its users meet it. One test program, because each one links all of wasmtime and Cedar.
 
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 mod bad_input;
 mod documented;
 mod folder;

@@ -37,8 +37,11 @@ pub(super) fn would_allow(gate: &Gate, reported: &Reported) -> bool {
 /// Ends the guest for reading the rows of a table that is not granted.
 pub(super) fn deny_rows(gate: &Gate, table: &str) -> Refusal {
     let rows = Resource::column("main", table, "");
-    let refusal = denial(SqlAction::Read, &rows);
-    gate.allows(Action::Sql(SqlAction::Read), &rows, &[]);
+    let detail = gate
+        .ask(Action::Sql(SqlAction::Read), &rows, &[])
+        .err()
+        .unwrap_or_default();
+    let refusal = denial(SqlAction::Read, detail);
     gate.refuse(refusal.clone());
     refusal
 }
@@ -58,19 +61,20 @@ pub(super) fn allows(gate: &Gate, reported: &Reported) -> bool {
         ));
         return false;
     };
-    if gate.allows(Action::Sql(action), &resource, &context) {
-        return true;
+    match gate.ask(Action::Sql(action), &resource, &context) {
+        Ok(()) => true,
+        Err(why) => {
+            gate.refuse(denial(action, why));
+            false
+        }
     }
-    gate.refuse(denial(action, &resource));
-    false
 }
 
-fn denial(action: SqlAction, resource: &Resource) -> Refusal {
+fn denial(action: SqlAction, detail: String) -> Refusal {
     let class = match action {
         SqlAction::CallFunction => Class::DeniedFunction,
         _ => Class::DeniedSqlAction,
     };
-    let detail = format!("`{}` on `{resource}` is not granted", action.action());
     Refusal::by(Layer::Authorizer, class, detail)
 }
 

@@ -43,7 +43,9 @@ const SWITCHES: &[(DbConfig, bool)] = &[
 
 /// Opens an existing file, or an empty database in memory, with no URI names and without creating anything.
 pub(super) fn open_hardened(database: Option<&Path>) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // "The database filename is not allowed to contain a symbolic link", nor is that of one attached later: what a policy
+    // granted is a path, not what somebody lets it point at.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = match database {
         Some(path) => Connection::open_with_flags(path, flags)?,
         None => Connection::open_in_memory_with_flags(flags | OpenFlags::SQLITE_OPEN_CREATE)?,

@@ -40,7 +40,7 @@ pub(crate) enum Stop {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
     No,
-    Yes,
+    At(Meter),
 }
 
 /// One connection inside one plan.
@@ -152,8 +152,8 @@ impl Session {
             results.push(result);
             let cut = ended.map_err(|error| self.stop(&error, Phase::Step))?;
             self.look_after()?;
-            if cut == Cut::Yes {
-                return Ok(Cut::Yes);
+            if cut != Cut::No {
+                return Ok(cut);
             }
         }
     }
@@ -327,13 +327,13 @@ fn step(
     let is_within = |meter, total| !gate.has(Layer::Quota) || gate.bound(meter).permits(total);
     if !is_within(Meter::ReturnBytes, spent.bytes) {
         result.columns.clear();
-        return Ok(Cut::Yes);
+        return Ok(Cut::At(Meter::ReturnBytes));
     }
     let mut rows = statement.raw_query();
     while let Some(row) = rows.next()? {
         spent.rows += 1;
         if !is_within(Meter::ReturnRows, spent.rows) {
-            return Ok(Cut::Yes);
+            return Ok(Cut::At(Meter::ReturnRows));
         }
         let mut values = Vec::with_capacity(width);
         for index in 0..width {
@@ -341,7 +341,7 @@ fn step(
             spent.bytes += size(value);
             // Asked before the copy: a row of a hundred megabytes is not copied to find that it is too large.
             if !is_within(Meter::ReturnBytes, spent.bytes) {
-                return Ok(Cut::Yes);
+                return Ok(Cut::At(Meter::ReturnBytes));
             }
             values.push(owned(value));
         }

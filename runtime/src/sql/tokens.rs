@@ -152,7 +152,7 @@ mod tests {
             [variable.clone(), Token::Symbol(','), word("natural")]
         );
         assert_eq!(tokens("$a::b(\"x)y"), [variable.clone(), word("y")]);
-        assert_eq!(tokens("$a(' natural"), [variable.clone(), quoted(" natural")]);
+        assert_eq!(tokens("$a(' natural"), [variable.clone(), word("natural")]);
         assert_eq!(tokens("$(a"), [variable, Token::Symbol('('), word("a")]);
         assert_eq!(
             tokens(":x@y#z"),

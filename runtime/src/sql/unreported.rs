@@ -22,66 +22,69 @@ use crate::outcome::{Class, Refusal};
 /// What a script does that is not reported.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unreported {
-    joins_naturally: bool,
+    /// Which of [`KEYWORDS`] the script has, and `replace` where that is no function.
+    says: BTreeSet<&'static str>,
     /// Columns named after `using`.
     joins_using: BTreeSet<String>,
-    /// It gives tables or columns other names, or copies a column into a generated one.
-    alters: bool,
-    replaces: bool,
-    /// It inserts or updates: then a table may replace by its own definition.
-    writes: bool,
     /// Every name in the script.
     names: BTreeSet<String>,
 }
+
+/// Keywords that matter by themselves. What inserts or updates may replace by the table's own definition.
+const KEYWORDS: [&str; 4] = ["natural", "alter", "insert", "update"];
 
 impl Unreported {
     /// What `script` does that is not reported, if anything.
     pub(super) fn of(script: &str) -> Option<Self> {
         let tokens = tokens(script);
+        let has = |keyword: &&str| tokens.iter().any(|token| is_keyword(token, keyword));
         let found = Self {
-            joins_naturally: tokens.iter().any(|token| is_keyword(token, "natural")),
+            says: KEYWORDS
+                .into_iter()
+                .filter(has)
+                .chain(replaces(&tokens).then_some("replace"))
+                .collect(),
             joins_using: using(&tokens),
-            alters: tokens.iter().any(|token| is_keyword(token, "alter")),
-            replaces: replaces(&tokens),
-            writes: tokens
-                .iter()
-                .any(|token| is_keyword(token, "insert") || is_keyword(token, "update")),
             names: tokens.iter().filter_map(name).collect(),
         };
-        (found.reads() || found.replaces || found.writes).then_some(found)
+        (!found.says.is_empty() || !found.joins_using.is_empty()).then_some(found)
+    }
+
+    fn says(&self, keyword: &str) -> bool {
+        self.says.contains(keyword)
     }
 
     /// Whether it reads columns that are not reported.
     fn reads(&self) -> bool {
-        self.joins_naturally || self.alters || !self.joins_using.is_empty()
+        self.says("natural") || self.says("alter") || !self.joins_using.is_empty()
     }
 
     /// Why it is not granted, if it is not. `connection` must be asked as the host.
     pub(super) fn refusal(&self, connection: &Connection, gate: &Gate) -> rusqlite::Result<Option<Refusal>> {
         let replacing = self.replacing_tables(connection)?;
         let mut tables = Tables::new();
-        if self.reads() || self.replaces || !replacing.is_empty() {
+        if self.reads() || self.says("replace") || !replacing.is_empty() {
             let stored = names_in_schema(connection, &self.names)?;
             for name in self.names.iter().filter(|name| stored.contains(*name)) {
                 tables.insert(name, columns(connection, name)?);
             }
         }
         let denied = tables.iter().find_map(|(table, columns)| {
-            let replaces = self.replaces || replacing.contains(*table);
+            let replaces = self.says("replace") || replacing.contains(*table);
             self.hidden_read(gate, table, columns, &tables)
                 .or_else(|| hidden_deletion(gate, table, columns).filter(|_| replaces))
         });
         Ok(denied.map(|(action, resource, why)| {
             // Asked on the guest's behalf only now, so that the trail holds what decided.
-            gate.allows(Action::Sql(action), &resource, &[]);
-            let detail = format!("`{}` on `{resource}` is not granted, and {why}", action.action());
+            let denied = gate.ask(Action::Sql(action), &resource, &[]).err().unwrap_or_default();
+            let detail = format!("{denied}, and {why}");
             Refusal::by(Layer::Authorizer, Class::DeniedSqlAction, detail)
         }))
     }
 
     /// The named tables whose definition says `on conflict replace`.
     fn replacing_tables(&self, connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
-        if !self.writes {
+        if !self.says("insert") && !self.says("update") {
             return Ok(BTreeSet::new());
         }
         let mut statement = connection.prepare(
@@ -103,9 +106,9 @@ impl Unreported {
     /// A column that is read without a word, and that is not granted.
     fn hidden_read(&self, gate: &Gate, table: &str, columns: &[Column], tables: &Tables<'_>) -> Option<Denied> {
         let could_be_read = |column: &&Column| {
-            self.alters
+            self.says("alter")
                 || self.joins_using.contains(&column.name)
-                || self.joins_naturally && self.is_elsewhere(&column.name, table, tables)
+                || self.says("natural") && self.is_elsewhere(&column.name, table, tables)
         };
         columns
             .iter()
@@ -119,7 +122,7 @@ impl Unreported {
             })
             .find(|column| !gate.would_allow(Action::Sql(SqlAction::Read), column, &[]))
             .map(|column| {
-                let why = if self.alters {
+                let why = if self.says("alter") {
                     "`alter` could give it a name that no policy knows"
                 } else {
                     "`natural` and `using` join by columns that SQLite does not report: write `on` instead"
@@ -272,7 +275,7 @@ mod tests {
     fn columns_are_known_by_any_quoting() {
         let found = Unreported::of("select * from a join b using(x, \"Y\") join c using ([z])").unwrap();
         assert_eq!(found.joins_using, BTreeSet::from(["x", "y", "z"].map(str::to_owned)));
-        assert!(!found.joins_naturally);
+        assert!(!found.says("natural"));
     }
 
     #[test]

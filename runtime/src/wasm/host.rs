@@ -115,11 +115,12 @@ fn admit(caller: &mut Caller<'_, Host>, function: HostFunction) -> Result<(), Re
     host.calls += 1;
     bounded(&host.gate, Meter::CallHost, host.calls, Class::LimitCalls)?;
     let (action, resource) = function.needs();
-    if !host.gate.has(Layer::Capability) || host.gate.allows(action, &resource, &[]) {
+    if !host.gate.has(Layer::Capability) {
         return Ok(());
     }
-    let detail = format!("`{}` on `{resource}` is not granted", action.id());
-    Err(Refusal::by(Layer::Capability, Class::DeniedCapability, detail))
+    host.gate
+        .ask(action, &resource, &[])
+        .map_err(|why| Refusal::by(Layer::Capability, Class::DeniedCapability, why))
 }
 
 fn on_time(host: &Host) -> Result<(), Refusal> {
@@ -228,7 +229,6 @@ mod database {
     use crate::screen;
     use crate::sql::{self, Cut, Session};
     use crate::wasm::bridge::Bridge;
-    use stockade_policies::Meter;
 
     /// Runs a query, and hands its rows over as JSON in memory that the guest's own `__wasm_allocate` returned:
     /// the pointer is written at `result`, the length at `result_length`.
@@ -288,10 +288,10 @@ mod database {
         host.session = Some(session);
         match ended {
             Ok(Cut::No) => Ok(Some(results)),
-            Ok(Cut::Yes) => Err(Stop::Refused(Refusal::by(
+            Ok(Cut::At(meter)) => Err(Stop::Refused(Refusal::by(
                 Layer::Quota,
                 Class::LimitRows,
-                beyond(Meter::ReturnRows, host.gate.bound(Meter::ReturnRows)),
+                beyond(meter, host.gate.bound(meter)),
             ))),
             Err(sql::Stop::Refused(refusal)) if refusal.class.is_own_failure() => Ok(None),
             Err(sql::Stop::Refused(refusal)) => Err(Stop::Refused(refusal)),

@@ -57,6 +57,7 @@ pub(crate) fn run(
 fn before_start(refusal: Refusal) -> Ended {
     Ended {
         class: Err(refusal),
+        detail: String::new(),
         wall_us: 0,
         product: Product::default(),
     }
@@ -67,6 +68,7 @@ fn broken() -> Ended {
     let detail = "the guard failed while the guest ran";
     Ended {
         class: Err(Refusal::by(Layer::Worker, Class::HostInternal, detail)),
+        detail: String::new(),
         wall_us: 0,
         product: Product::default(),
     }
@@ -121,6 +123,7 @@ impl Guest<'_> {
         product.log = host.log;
         Ok(Ended {
             class,
+            detail: String::new(),
             wall_us: deadline.elapsed_us(),
             product,
         })

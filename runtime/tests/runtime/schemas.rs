@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         a_guest_cannot_define_its_way_to_a_denied_column,
         what_the_schema_does_within_the_plan_is_allowed,
         an_object_more_than_the_schema_may_have_is_refused,
+        an_attached_file_is_the_one_that_was_granted,
     ]
 }
 
@@ -175,5 +176,46 @@ fn an_object_more_than_the_schema_may_have_is_refused() {
         } else {
             assert_stopped(&outcome, Class::LimitSqlSchema, Layer::Limits);
         }
+    }
+}
+
+/// A grant names a place. What a link in that place points at is another one.
+fn an_attached_file_is_the_one_that_was_granted() {
+    let folder = TempDir::new().unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    let granted = root.join("granted");
+    std::fs::create_dir(&granted).unwrap();
+    for path in [root.join("secret.db"), granted.join("open.db")] {
+        HostDatabase::open(path)
+            .and_then(|database| database.execute("create table t(x); insert into t values (1)"))
+            .unwrap();
+    }
+    std::os::unix::fs::symlink(root.join("secret.db"), granted.join("link.db")).unwrap();
+    std::os::unix::fs::symlink(&root, granted.join("up")).unwrap();
+    let forbid = format!(
+        "@id(\"granted-files\") forbid (principal in Profile::\"{ROOMY}\", action == Action::\"attach\", resource) \
+         unless {{ resource in Path::\"{}\" }};",
+        granted.display()
+    );
+    let runtime = in_workers(roomy_with(&[], &forbid));
+    let attach = |name: &str| {
+        let path = granted.join(name);
+        run(
+            &runtime,
+            &sql(format!("attach '{}' as other; select x from other.t", path.display())),
+        )
+    };
+    assert_completed(&attach("open.db"));
+    for name in ["link.db", "up/secret.db", "../secret.db", "./../secret.db"] {
+        let outcome = attach(name);
+        assert!(!outcome.class.is_completed(), "{name}: {}", outcome.class);
+        assert!(
+            outcome
+                .product
+                .statements
+                .iter()
+                .all(|statement| statement.rows.is_empty()),
+            "{name}"
+        );
     }
 }

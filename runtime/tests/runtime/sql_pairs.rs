@@ -60,8 +60,7 @@ fn of_length(bytes: usize) -> String {
 
 fn of_text() -> Vec<Pair> {
     use Meter as M;
-    let two = format!("{};{};", of_length(49), of_length(49));
-    let long_second = format!("select 1;{};", of_length(50));
+    let two = |bytes: usize| format!("select 1;{}", of_length(bytes - 9));
     vec![
         pair(M::LoadGuest, "script", 20, of_length(20), of_length(21)),
         pair(M::SqlSqlLength, "one_statement", 50, of_length(50), of_length(51)),
@@ -72,8 +71,8 @@ fn of_text() -> Vec<Pair> {
             of_length(10),
             of_length(11),
         ),
-        // The text of one statement, not of what comes after it.
-        pair(M::SqlSqlLength, "each_of_two_statements", 50, two, long_second),
+        // A statement and what follows it in the script.
+        pair(M::SqlSqlLength, "two_statements", 50, two(50), two(51)),
     ]
 }
 
