@@ -241,3 +241,120 @@ fn described(outcome: &Outcome) -> String {
     };
     format!("`{}`{by}{detail}", outcome.class)
 }
+
+#[cfg(test)]
+mod tests {
+    //! Each law is broken once, by hand, and must say so.
+
+    use stockade_policies::{PolicyStore, Principal};
+    use stockade_runtime::{Request, Runtime, Trail};
+
+    use super::*;
+
+    fn plan() -> Plan {
+        PolicyStore::stock()
+            .unwrap()
+            .plan(&Principal::profile("walkin"))
+            .unwrap()
+    }
+
+    fn outcome_of(script: &str) -> Outcome {
+        Runtime::in_process(PolicyStore::stock().unwrap())
+            .run(&Request::sql("walkin", script))
+            .unwrap()
+    }
+
+    fn with_events(mut outcome: Outcome, events: impl IntoIterator<Item = Event>) -> Outcome {
+        outcome.trail = Trail::default();
+        events.into_iter().for_each(|event| outcome.trail.push(event));
+        outcome
+    }
+
+    fn decided(allowed: bool) -> Event {
+        Event::Decided {
+            action: "select".to_owned(),
+            resource: "Database::\"main\"".to_owned(),
+            allowed,
+            policies: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn assert_breaks(outcome: &Outcome, law: &str) {
+        let faults = laws(&plan(), outcome);
+        assert!(faults.iter().any(|fault| fault.contains(law)), "{faults:?}");
+    }
+
+    #[test]
+    fn real_outcomes_break_no_law() {
+        for script in ["select 1", "attach '/etc/passwd' as x", "selekt", "select abs(1), *"] {
+            assert_eq!(laws(&plan(), &outcome_of(script)), Faults::new(), "{script}");
+        }
+    }
+
+    #[test]
+    fn a_guest_that_ran_before_it_was_admitted() {
+        let outcome = outcome_of("select 1");
+        let events = outcome.trail.events().to_vec();
+        let without = |dropped: fn(&Event) -> bool| {
+            with_events(outcome.clone(), events.iter().filter(|event| !dropped(event)).cloned())
+        };
+        assert_breaks(
+            &without(|event| matches!(event, Event::Admitted { .. })),
+            "before it was admitted",
+        );
+        assert_breaks(
+            &without(|event| matches!(event, Event::Started)),
+            "before it was admitted",
+        );
+    }
+
+    #[test]
+    fn something_allowed_after_a_refusal() {
+        let outcome = outcome_of("attach '/etc/passwd' as x");
+        let events = outcome
+            .trail
+            .events()
+            .iter()
+            .cloned()
+            .chain([decided(true)])
+            .collect::<Vec<_>>();
+        assert_breaks(&with_events(outcome, events), "after a refusal");
+    }
+
+    #[test]
+    fn a_refusal_that_the_trail_does_not_know() {
+        let mut outcome = outcome_of("attach '/etc/passwd' as x");
+        outcome.class = Class::LimitTime;
+        assert_breaks(&outcome, "the trail says");
+        let mut completed = outcome_of("select 1");
+        completed.class = Class::Trap;
+        assert_breaks(&completed, "the trail says");
+    }
+
+    #[test]
+    fn a_guest_that_completed_though_it_was_denied() {
+        let outcome = outcome_of("select 1");
+        let events = outcome
+            .trail
+            .events()
+            .iter()
+            .cloned()
+            .chain([decided(false)])
+            .collect::<Vec<_>>();
+        assert_breaks(&with_events(outcome, events), "completed that was denied");
+    }
+
+    #[test]
+    fn a_guest_that_outlived_its_deadline_or_outgrew_its_bounds() {
+        let mut outcome = outcome_of("select 1");
+        outcome.wall_us = 60_000_000;
+        assert_breaks(&outcome, "it ran for 60000 ms");
+        let mut outcome = outcome_of("select 1");
+        outcome.product.log.push("x".repeat(1 << 20));
+        assert_breaks(&outcome, "`growLog` reached");
+        let mut outcome = outcome_of("select 1");
+        outcome.peak_rss_bytes = 1 << 40;
+        assert_breaks(&outcome, "the process held");
+    }
+}

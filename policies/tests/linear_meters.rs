@@ -195,7 +195,7 @@ proptest! {
              when {{ context.bytes >= {from} && context.bytes < {from} + {width} }};"
         );
         let codes = |policies: &str| -> Vec<Code> {
-            PolicyStore::load(&sources(policies), Stock::Without).err().iter().flat_map(|error| error.findings()).map(|finding| finding.code).collect()
+            PolicyStore::load(&sources(policies), Stock::Without).err().iter().flat_map(stockade_policies::LoadError::findings).map(|finding| finding.code).collect()
         };
         prop_assert_eq!(codes(&policies), [Code::MeterWithHoles]);
         let filled = format!("{policies}\n@id(\"c\") permit (principal, action == Action::\"growMemory\", resource) \
