@@ -1,6 +1,6 @@
 //! What Cedar's validator lets pass and this runtime must not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 use cedar_policy::Effect;
@@ -26,7 +26,7 @@ pub(crate) fn lint(
         profiles,
         vocabulary,
     };
-    policies
+    let findings = policies
         .iter()
         .flat_map(|policy| {
             [
@@ -40,7 +40,36 @@ pub(crate) fn lint(
             .chain(unbounded_meter(policy))
             .chain(erring_forbid(policy))
         })
-        .collect()
+        .collect();
+    once_per_profile(findings)
+}
+
+/// A profile that is declared nowhere is one mistake, however many policies name it.
+fn once_per_profile(findings: Vec<Finding>) -> Vec<Finding> {
+    let mistake = |finding: &Finding| {
+        let source = finding.location.as_ref().map(|location| location.source.clone());
+        (finding.code == Code::UnknownProfile).then(|| (finding.message.clone(), source))
+    };
+    let all: Vec<_> = findings.iter().filter_map(mistake).collect();
+    let mut said = HashSet::new();
+    let mut kept = Vec::new();
+    for finding in findings {
+        let Some(mistake) = mistake(&finding) else {
+            kept.push(finding);
+            continue;
+        };
+        let others = all.iter().filter(|other| **other == mistake).count() - 1;
+        if said.insert(mistake) {
+            kept.push(match (&finding.help, others) {
+                (Some(help), 1..) => {
+                    let help = format!("{help}; it is named {others} more times");
+                    finding.with_help(help)
+                }
+                _ => finding,
+            });
+        }
+    }
+    kept
 }
 
 struct Lint<'a> {
@@ -181,9 +210,29 @@ impl Lint<'_> {
 }
 
 fn unbounded_meter(policy: &LoadedPolicy) -> Option<Finding> {
-    let meter = policy.covered.iter().find_map(|name| Meter::from_action(name))?;
     let limits = policy.policy.effect() == Effect::Forbid || policy.policy.has_non_scope_constraint();
-    (!limits).then(|| unbounded(policy, meter))
+    if limits {
+        return None;
+    }
+    let mut meters = policy.covered.iter().filter_map(|name| Meter::from_action(name));
+    let first = meters.next()?;
+    let others = meters.count();
+    if others == 0 {
+        return Some(unbounded(policy, first));
+    }
+    let message = format!(
+        "`{}` permits {} meters without a limit, `{}` among them",
+        policy.id,
+        others + 1,
+        first.action()
+    );
+    Some(
+        Finding {
+            message,
+            ..unbounded(policy, first)
+        }
+        .with_help("name the actions that you mean; each meter wants a number"),
+    )
 }
 
 /// Meters are left to the compiler, which knows exactly where a condition errors.
