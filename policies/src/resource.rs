@@ -118,7 +118,7 @@ impl Resource {
     pub fn table(database: &str, table: &str) -> Self {
         Self::Table {
             database: database.to_ascii_lowercase(),
-            table: table.to_ascii_lowercase(),
+            table: table_name(database, table),
         }
     }
 
@@ -127,7 +127,7 @@ impl Resource {
     pub fn column(database: &str, table: &str, column: &str) -> Self {
         Self::Column {
             database: database.to_ascii_lowercase(),
-            table: table.to_ascii_lowercase(),
+            table: table_name(database, table),
             column: column.to_ascii_lowercase(),
         }
     }
@@ -171,12 +171,12 @@ impl Resource {
             Self::HostFunction(id) | Self::Path(id) => id.clone(),
             Self::SqlFunction(name) | Self::Pragma(name) => name.to_ascii_lowercase(),
             Self::Database(name) => dotted(&[name]),
-            Self::Table { database, table } => dotted(&[database, table]),
+            Self::Table { database, table } => dotted(&[database, &table_name(database, table)]),
             Self::Column {
                 database,
                 table,
                 column,
-            } => dotted(&[database, table, column]),
+            } => dotted(&[database, &table_name(database, table), column]),
         }
     }
 
@@ -222,6 +222,19 @@ impl Resource {
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}::{:?}", self.kind().name(), self.id())
+    }
+}
+
+/// A table's name as SQLite's authorizer reports it: in lower case, and the schema table under one of its names, of which
+/// it has two, and four in `temp` (<https://sqlite.org/schematab.html>).
+fn table_name(database: &str, table: &str) -> String {
+    let name = table.to_ascii_lowercase();
+    let is_temporary = database.eq_ignore_ascii_case("temp");
+    match name.as_str() {
+        "sqlite_master" | "sqlite_schema" if is_temporary => "sqlite_temp_master".to_owned(),
+        "sqlite_temp_schema" => "sqlite_temp_master".to_owned(),
+        "sqlite_schema" => "sqlite_master".to_owned(),
+        _ => name,
     }
 }
 
@@ -274,6 +287,20 @@ mod tests {
         assert_eq!(Resource::sql_function("ABS").id(), "abs");
         assert_eq!(Resource::pragma("User_Version").id(), "user_version");
         assert_eq!(Resource::host_function("stockade#log").id(), "stockade#log");
+    }
+
+    #[test]
+    fn the_schema_table_has_one_name() {
+        assert_eq!(Resource::table("main", "sqlite_schema").id(), "main.sqlite_master");
+        assert_eq!(
+            Resource::column("temp", "SQLITE_MASTER", "sql").id(),
+            "temp.sqlite_temp_master.sql"
+        );
+        assert_eq!(
+            Resource::table("temp", "sqlite_temp_schema").id(),
+            "temp.sqlite_temp_master"
+        );
+        assert_eq!(Resource::table("main", "sqlite_sequence").id(), "main.sqlite_sequence");
     }
 
     #[test]

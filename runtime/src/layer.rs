@@ -25,7 +25,8 @@ macro_rules! layers {
 }
 
 layers! {
-    /// Bytes that can be refused before anything parses them: empty, oversized, NUL, not UTF-8.
+    /// Bytes that can be refused before anything parses them: oversized, NUL in SQL, not UTF-8. And bounds below what
+    /// can be enforced.
     Screen = "screen",
     /// SQL actions, tables, columns, functions and pragmas that the plan does not grant.
     Authorizer = "authorizer",

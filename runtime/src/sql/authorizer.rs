@@ -19,6 +19,24 @@ pub(super) struct Reported {
 }
 
 impl Reported {
+    /// Whether tables may come, go or change their names when the statement runs.
+    pub(super) fn changes_schema(&self) -> bool {
+        use SqlAction as A;
+        matches!(
+            SqlAction::from_code(self.code),
+            Some(
+                A::Attach
+                    | A::Detach
+                    | A::AlterTable
+                    | A::CreateTable
+                    | A::CreateTempTable
+                    | A::CreateView
+                    | A::CreateTempView
+                    | A::CreateVtable
+            ) | None
+        )
+    }
+
     /// The name that is read without a column or a database, if that is what is reported.
     pub(super) fn nameless_read(&self) -> Option<&str> {
         let is_nameless = self.code == SqlAction::Read.code()

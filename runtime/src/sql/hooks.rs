@@ -28,6 +28,7 @@ pub(super) struct Hooks {
     host_is_asking: AtomicBool,
     /// Names that a statement reads without a column or a database. See [`Nameless`].
     nameless: RefCell<Nameless>,
+    schema_changes: AtomicBool,
 }
 
 /// "`SELECT count(*) FROM x`" is reported as a read of no column of `x` in no database, whether `x` is a table or a
@@ -46,6 +47,7 @@ impl Hooks {
             deadline,
             host_is_asking: AtomicBool::new(false),
             nameless: RefCell::default(),
+            schema_changes: AtomicBool::new(false),
         }
     }
 
@@ -64,7 +66,15 @@ impl Hooks {
         *self.nameless.borrow_mut() = Nameless::default();
     }
 
+    /// Whether a statement that may bring other tables was compiled since this was last asked.
+    pub(super) fn take_schema_change(&self) -> bool {
+        self.schema_changes.swap(false, Ordering::Relaxed)
+    }
+
     fn judges(&self, reported: &Reported) -> bool {
+        if reported.changes_schema() {
+            self.schema_changes.store(true, Ordering::Relaxed);
+        }
         let Some(name) = reported.nameless_read() else {
             return authorizer::allows(&self.gate, reported);
         };

@@ -52,6 +52,7 @@ pub(super) fn read(error: &Error, phase: Phase) -> Option<Refusal> {
         ffi::SQLITE_AUTH => by(Layer::Authorizer, Class::DeniedSqlAction),
         ffi::SQLITE_TOOBIG if sentence == "statement too long" => by(Layer::Limits, Class::LimitSqlLength),
         ffi::SQLITE_TOOBIG => by(Layer::Limits, Class::LimitSqlValue),
+        ffi::SQLITE_CANTOPEN if code == ffi::SQLITE_CANTOPEN_SYMLINK => by(Layer::Limits, Class::DeniedSqlAction),
         ffi::SQLITE_BUSY
         | ffi::SQLITE_LOCKED
         | ffi::SQLITE_CORRUPT

@@ -138,9 +138,13 @@ impl Session {
 
     /// Runs every statement of `script`, and adds their results to `results`.
     pub(crate) fn run(&self, script: &str, results: &mut Vec<StatementResult>) -> Result<Cut, Stop> {
-        self.ask_about_the_unreported(script)?;
+        let unreported = Unreported::of(script).filter(|_| self.gate.has(Layer::Authorizer));
         let mut batch = Batch::new(&self.connection, script);
+        let mut is_new_schema = true;
         loop {
+            if let Some(unreported) = unreported.as_ref().filter(|_| is_new_schema) {
+                self.ask_about(unreported)?;
+            }
             let Some(mut statement) = self.prepare(&mut batch)? else {
                 return Ok(Cut::No);
             };
@@ -148,6 +152,7 @@ impl Session {
             let before = self.connection.total_changes();
             let ended = step(&mut statement, &self.gate, &mut self.spent.borrow_mut(), &mut result);
             drop(statement);
+            is_new_schema = self.hooks.take_schema_change();
             result.changes = self.connection.total_changes().saturating_sub(before);
             results.push(result);
             let cut = ended.map_err(|error| self.stop(&error, Phase::Step))?;
@@ -158,13 +163,7 @@ impl Session {
         }
     }
 
-    fn ask_about_the_unreported(&self, script: &str) -> Result<(), Stop> {
-        if !self.gate.has(Layer::Authorizer) {
-            return Ok(());
-        }
-        let Some(unreported) = Unreported::of(script) else {
-            return Ok(());
-        };
+    fn ask_about(&self, unreported: &Unreported) -> Result<(), Stop> {
         let refusal = self.as_host(|connection| unreported.refusal(connection, &self.gate));
         match refusal {
             Ok(None) => Ok(()),

@@ -87,17 +87,17 @@ impl Unreported {
         if !self.says("insert") && !self.says("update") {
             return Ok(BTreeSet::new());
         }
-        let mut statement = connection.prepare(
-            "select lower(name), sql from main.sqlite_master where type = 'table' and sql like '%replace%'
-             union all
-             select lower(name), sql from temp.sqlite_master where type = 'table' and sql like '%replace%'",
-        )?;
-        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
         let mut replacing = BTreeSet::new();
-        for row in rows {
-            let (table, definition) = row?;
-            if self.names.contains(&table) && replaces(&tokens(&definition)) {
-                replacing.insert(table);
+        for schema in schemas(connection)? {
+            let mut statement = connection.prepare(&format!(
+                "select lower(name), sql from {schema}.sqlite_master where type = 'table' and sql like '%replace%'"
+            ))?;
+            let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+            for row in rows {
+                let (table, definition) = row?;
+                if self.names.contains(&table) && replaces(&tokens(&definition)) {
+                    replacing.insert(table);
+                }
             }
         }
         Ok(replacing)
@@ -113,13 +113,7 @@ impl Unreported {
         columns
             .iter()
             .filter(could_be_read)
-            .map(|column| {
-                Resource::column(
-                    &column.database,
-                    authorizers_name(&column.database, table),
-                    &column.name,
-                )
-            })
+            .map(|column| Resource::column(&column.database, table, &column.name))
             .find(|column| !gate.would_allow(Action::Sql(SqlAction::Read), column, &[]))
             .map(|column| {
                 let why = if self.says("alter") {
@@ -200,30 +194,34 @@ struct Column {
     name: String,
 }
 
-/// The name that the authorizer reports for a table: the schema table has two, and temp's has four.
-fn authorizers_name<'a>(database: &str, table: &'a str) -> &'a str {
-    match (database, table) {
-        ("temp", "sqlite_master" | "sqlite_schema" | "sqlite_temp_master" | "sqlite_temp_schema") => {
-            "sqlite_temp_master"
-        }
-        (_, "sqlite_schema") => "sqlite_master",
-        (_, table) => table,
-    }
-}
-
 /// Those of `names` that could be a table, a view or a virtual table.
 fn names_in_schema(connection: &Connection, names: &BTreeSet<String>) -> rusqlite::Result<BTreeSet<String>> {
-    let mut statement = connection.prepare(
-        "select lower(name) from main.sqlite_master union all select lower(name) from temp.sqlite_master
-         union all select lower(name) from pragma_module_list",
-    )?;
-    let stored = statement.query_map([], |row| row.get::<_, String>(0))?;
-    let mut found: BTreeSet<String> = stored.collect::<rusqlite::Result<_>>()?;
+    let mut found = BTreeSet::new();
+    let mut queries = vec!["select lower(name) from pragma_module_list".to_owned()];
+    queries.extend(
+        schemas(connection)?
+            .iter()
+            .map(|schema| format!("select lower(name) from {schema}.sqlite_master")),
+    );
+    for query in queries {
+        let mut statement = connection.prepare(&query)?;
+        let stored = statement.query_map([], |row| row.get::<_, String>(0))?;
+        found.extend(stored.collect::<rusqlite::Result<Vec<_>>>()?);
+    }
     let built_in = names
         .iter()
         .filter(|name| name.starts_with("sqlite_") || name.starts_with("pragma_"));
     found.extend(built_in.cloned());
     Ok(found)
+}
+
+/// The schemas of the connection, attached ones too, quoted.
+fn schemas(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare("select name from pragma_database_list")?;
+    let names = statement.query_map([], |row| row.get::<_, String>(0))?;
+    names
+        .map(|name| Ok(format!("\"{}\"", name?.replace('"', "\"\""))))
+        .collect()
 }
 
 /// The columns of a table, view or virtual table, in every schema that has one of that name; empty where none has.

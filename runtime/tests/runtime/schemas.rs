@@ -22,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         what_the_schema_does_within_the_plan_is_allowed,
         an_object_more_than_the_schema_may_have_is_refused,
         an_attached_file_is_the_one_that_was_granted,
+        what_is_not_reported_is_asked_about_in_attached_files_too,
     ]
 }
 
@@ -208,7 +209,7 @@ fn an_attached_file_is_the_one_that_was_granted() {
     assert_completed(&attach("open.db"));
     for name in ["link.db", "up/secret.db", "../secret.db", "./../secret.db"] {
         let outcome = attach(name);
-        assert!(!outcome.class.is_completed(), "{name}: {}", outcome.class);
+        assert_eq!(outcome.class, Class::DeniedSqlAction, "{name}: {}", outcome.detail);
         assert!(
             outcome
                 .product
@@ -217,5 +218,29 @@ fn an_attached_file_is_the_one_that_was_granted() {
                 .all(|statement| statement.rows.is_empty()),
             "{name}"
         );
+    }
+}
+
+fn what_is_not_reported_is_asked_about_in_attached_files_too() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().canonicalize().unwrap().join("other.db");
+    let setting = "create table t(name, secret); insert into t values ('ada', 'hidden')";
+    HostDatabase::open(&path)
+        .and_then(|database| database.execute(setting))
+        .unwrap();
+    let forbid = format!(
+        "@id(\"no-secret\") forbid (principal in Profile::\"{ROOMY}\", action == Action::\"read\", \
+         resource == Column::\"other.t.secret\");"
+    );
+    let runtime = in_workers(roomy_with(&[], &forbid));
+    let attached = |query: &str| run(&runtime, &sql(format!("attach '{}' as other; {query}", path.display())));
+    assert_completed(&attached("select name from other.t"));
+    for query in [
+        "select secret from other.t",
+        "select count(*) from other.t natural join (select 'hidden' as secret)",
+        "select count(*) from t join (select 'hidden' as secret) using (secret)",
+    ] {
+        let outcome = attached(query);
+        assert_stopped(&outcome, Class::DeniedSqlAction, Layer::Authorizer);
     }
 }
