@@ -26,6 +26,7 @@ impl Deadline {
     }
 
     /// Time left; `None` when there is no end.
+    #[cfg(feature = "wasm")]
     pub(crate) fn left(&self) -> Option<Duration> {
         self.end.map(|end| end.saturating_duration_since(Instant::now()))
     }

@@ -27,7 +27,7 @@ pub(crate) struct Gate {
 struct Book {
     trail: Trail,
     refusal: Option<Refusal>,
-    written: HashSet<(Action, Resource)>,
+    written: HashSet<(Action, String)>,
 }
 
 impl Gate {
@@ -77,11 +77,12 @@ impl Gate {
             context,
         });
         let why = (!decision.allowed).then(|| denial(action, resource, &decision));
-        let is_news = book.written.len() < MOST_REMEMBERED && book.written.insert((action, resource.clone()));
+        let shown = shown(resource);
+        let is_news = book.written.len() < MOST_REMEMBERED && book.written.insert((action, shown.clone()));
         if is_news || !decision.allowed {
             book.trail.push(Event::Decided {
                 action: action.id().to_owned(),
-                resource: resource.to_string(),
+                resource: shown,
                 allowed: decision.allowed,
                 policies: decision.policies,
             });
@@ -117,6 +118,7 @@ impl Gate {
     }
 
     /// [`Gate::refuse`] where `total` is beyond the bound of `meter` and `layer` is in force. True when it is within.
+    #[cfg(feature = "wasm")]
     pub(crate) fn within(&self, layer: Layer, meter: Meter, total: u64, class: Class) -> bool {
         if !self.has(layer) || self.bound(meter).permits(total) {
             return true;
@@ -141,10 +143,21 @@ impl Gate {
     }
 }
 
+/// A resource for the trail. Names come from guests, and a name can be as long as a value: what is kept of it is not.
+fn shown(resource: &Resource) -> String {
+    const LONGEST: usize = 256;
+    let mut shown = resource.to_string();
+    if let Some((cut, _)) = shown.char_indices().nth(LONGEST) {
+        shown.truncate(cut);
+        shown.push('…');
+    }
+    shown
+}
+
 /// A sentence for a question that was denied. It names the policies that forbid; where none does, nothing permits.
 fn denial(action: Action, resource: &Resource, decision: &Decision) -> String {
     let by: Vec<String> = decision.policies.iter().map(|policy| format!("`{policy}`")).collect();
-    let asked = format!("`{}` on `{resource}`", action.id());
+    let asked = format!("`{}` on `{}`", action.id(), shown(resource));
     if let Some(error) = decision.errors.first() {
         format!("{asked} cannot be decided: {error}")
     } else if by.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -113,7 +114,11 @@ impl Runtime {
             return Ok(Outcome::refused(refusal, admitted(&job.plan)));
         }
         let Some(pool) = &self.pool else {
-            return execute(&job, &|| {});
+            // A panic in the guard is a refusal here too: nobody knows what it left undone.
+            return catch_unwind(AssertUnwindSafe(|| execute(&job, &|| {}))).unwrap_or_else(|_| {
+                let refusal = Refusal::own_failure(Class::HostInternal, "the guard failed while the guest ran");
+                Ok(Outcome::refused(refusal, admitted(&job.plan)))
+            });
         };
         let ended = pool.run(&job, &patience(&job.plan, &job.request.guest))?;
         Ok(outcome(&job.plan, ended))
@@ -216,8 +221,21 @@ fn patience(plan: &Plan, guest: &Guest) -> Patience {
     Patience {
         prepare: prepare.unwrap_or(Duration::MAX).saturating_add(KILL_GRACE),
         run: allowance(plan.bound(Meter::Elapse)).map(|most| most.saturating_add(KILL_GRACE)),
+        reply_bytes: reply_bytes(plan),
         rss_bytes: memory,
     }
+}
+
+/// The most bytes of a worker's answer: what the guest may hand back, with room for its encoding, and the trail.
+fn reply_bytes(plan: &Plan) -> usize {
+    const ENVELOPE: u64 = 16 << 20;
+    let most = [Meter::ReturnBytes, Meter::ReturnOutput, Meter::GrowLog]
+        .into_iter()
+        .try_fold(ENVELOPE, |sum, meter| match plan.bound(meter) {
+            Bound::Limited(most) => sum.checked_add(most.checked_mul(4)?),
+            Bound::Unbounded => None,
+        });
+    most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX)
 }
 
 fn outcome(plan: &Plan, ended: Ended) -> Outcome {

@@ -42,7 +42,7 @@ pub(crate) fn refusal(request: &Request, plan: &Plan) -> Option<Refusal> {
 }
 
 /// Why a module must not run any SQL, if so.
-#[cfg(feature = "sql")]
+#[cfg(all(feature = "sql", feature = "wasm"))]
 pub(crate) fn statement_refusal(gate: &crate::gate::Gate) -> Option<Refusal> {
     need_refusal(STATEMENT_NEEDS, |meter| gate.bound(meter))
 }

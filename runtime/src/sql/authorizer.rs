@@ -19,6 +19,16 @@ pub(super) struct Reported {
 }
 
 impl Reported {
+    /// The table whose rows are inserted or updated, if any are. SQLite's own tables are written by it alone.
+    pub(super) fn written_table(&self) -> Option<Resource> {
+        let writes = [SqlAction::Insert.code(), SqlAction::Update.code()].contains(&self.code);
+        let table = self
+            .first
+            .as_deref()
+            .filter(|table| writes && !table.starts_with("sqlite_"))?;
+        Some(Resource::table(self.database.as_deref().unwrap_or("main"), table))
+    }
+
     /// Whether tables may come, go or change their names when the statement runs.
     pub(super) fn changes_schema(&self) -> bool {
         use SqlAction as A;
@@ -50,6 +60,18 @@ impl Reported {
 pub(super) fn would_allow(gate: &Gate, reported: &Reported) -> bool {
     question(reported)
         .is_some_and(|(action, resource, context)| gate.would_allow(Action::Sql(action), &resource, &context))
+}
+
+/// Whether rows of `table` that stand in the way of others may be deleted. Ends the guest where they may not.
+pub(super) fn allows_replacing(gate: &Gate, table: &Resource) -> bool {
+    let Err(why) = gate.ask(Action::Sql(SqlAction::Delete), table, &[]) else {
+        return true;
+    };
+    gate.refuse(denial(
+        SqlAction::Delete,
+        format!("{why}, and `replace` deletes rows that stand in its way"),
+    ));
+    false
 }
 
 /// Ends the guest for reading the rows of a table that is not granted.

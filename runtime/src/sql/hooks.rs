@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rusqlite::{Connection, ffi};
 
 use super::authorizer::{self, Reported};
+use super::unreported::Replacing;
 use crate::deadline::Deadline;
 use crate::gate::Gate;
 
@@ -29,6 +30,7 @@ pub(super) struct Hooks {
     /// Names that a statement reads without a column or a database. See [`Nameless`].
     nameless: RefCell<Nameless>,
     schema_changes: AtomicBool,
+    replacing: RefCell<Replacing>,
 }
 
 /// "`SELECT count(*) FROM x`" is reported as a read of no column of `x` in no database, whether `x` is a table or a
@@ -48,6 +50,7 @@ impl Hooks {
             host_is_asking: AtomicBool::new(false),
             nameless: RefCell::default(),
             schema_changes: AtomicBool::new(false),
+            replacing: RefCell::default(),
         }
     }
 
@@ -71,7 +74,26 @@ impl Hooks {
         self.schema_changes.swap(false, Ordering::Relaxed)
     }
 
+    /// Tells where the statements to come may replace rows.
+    pub(super) fn expect_replacing(&self, replacing: Replacing) {
+        *self.replacing.borrow_mut() = replacing;
+    }
+
     fn judges(&self, reported: &Reported) -> bool {
+        self.judges_reported(reported) && self.judges_replaced(reported)
+    }
+
+    /// What a write may delete besides, SQLite does not report.
+    fn judges_replaced(&self, reported: &Reported) -> bool {
+        match reported.written_table() {
+            Some(table) if self.replacing.borrow().holds_for(&table) => {
+                authorizer::allows_replacing(&self.gate, &table)
+            }
+            _ => true,
+        }
+    }
+
+    fn judges_reported(&self, reported: &Reported) -> bool {
         if reported.changes_schema() {
             self.schema_changes.store(true, Ordering::Relaxed);
         }

@@ -15,7 +15,7 @@ use super::authorizer;
 use super::hooks::Hooks;
 use super::limits;
 use super::refusal::{self, Phase};
-use super::unreported::Unreported;
+use super::unreported::{self, Unreported};
 use crate::deadline::Deadline;
 use crate::error::RuntimeError;
 use crate::gate::{Gate, beyond};
@@ -164,7 +164,10 @@ impl Session {
     }
 
     fn ask_about(&self, unreported: &Unreported) -> Result<(), Stop> {
-        let refusal = self.as_host(|connection| unreported.refusal(connection, &self.gate));
+        let refusal = self.as_host(|connection| {
+            self.hooks.expect_replacing(unreported.replacing(connection)?);
+            unreported.refusal(connection, &self.gate)
+        });
         match refusal {
             Ok(None) => Ok(()),
             Ok(Some(refusal)) => {
@@ -203,11 +206,24 @@ impl Session {
 
     /// Whether a table, a view or a virtual table of this name could be read. In doubt it is there.
     fn is_in_schema(&self, name: &str) -> bool {
-        const QUERY: &str = "select ?1 like 'sqlite\\_%' escape '\\' or ?1 like 'pragma\\_%' escape '\\'
-             or exists (select 1 from main.sqlite_master where name = ?1 collate nocase)
-             or exists (select 1 from temp.sqlite_master where name = ?1 collate nocase)
-             or exists (select 1 from pragma_module_list where name = ?1 collate nocase)";
-        let found = self.as_host(|connection| connection.query_row(QUERY, [name], |row| row.get::<_, bool>(0)));
+        const BUILT_IN: &str = "select ?1 like 'sqlite\\_%' escape '\\' or ?1 like 'pragma\\_%' escape '\\'
+             or ?1 like 'json%' or exists (select 1 from pragma_module_list where name = ?1 collate nocase)";
+        let found = self.as_host(|connection| {
+            let is_built_in: bool = connection.query_row(BUILT_IN, [name], |row| row.get(0))?;
+            if is_built_in {
+                return Ok(true);
+            }
+            for schema in unreported::schemas(connection)? {
+                let query = format!(
+                    "select exists (select 1 from {}.sqlite_master where name = ?1 collate nocase)",
+                    unreported::quoted(&schema)
+                );
+                if connection.query_row(&query, [name], |row| row.get(0))? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        });
         found.unwrap_or(true)
     }
 

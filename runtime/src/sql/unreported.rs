@@ -1,15 +1,17 @@
 //! What SQLite does without telling its authorizer, asked about before it does.
 //!
 //! * `NATURAL JOIN` and `USING (…)` compare columns that no `SQLITE_READ` reports.
-//! * `ALTER TABLE` gives a column a name that no policy knows, or copies it into a generated one.
-//! * `REPLACE` deletes the rows that stand in its way, and only an insert or update is reported: in a statement, or in
-//!   the table's own definition.
+//! * `ALTER TABLE` gives a column a name that no policy knows, or copies it into a generated one. A trigger or a view
+//!   reads with the rights of whoever uses it later. `ANALYZE` copies values of indexed columns into a table of its own.
+//! * `UPDATE … SET rowid` writes the column that is the primary key, and reports another name.
+//! * `REPLACE` deletes the rows that stand in its way, and only an insert or update is reported: in a statement, also in
+//!   the triggers that it fires, or in a table's own definition.
 //!
-//! All of it needs the table's name in the script. So every table that the script names is asked about: the columns
-//! that could be read, deleting its rows. A guest that is refused for a table which
-//! it names and does not join can write `on` instead.
+//! Reading and updating need the table's name in the script, so every table that it names is asked about; a guest that
+//! is refused for a table which it names and does not join can write `on` instead. Where rows may be replaced is told
+//! to the hooks, which ask when a table is written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use rusqlite::Connection;
 use stockade_policies::{Action, Resource, SqlAction};
@@ -19,19 +21,42 @@ use crate::gate::Gate;
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
 
+/// Keywords that matter by themselves.
+const KEYWORDS: [&str; 8] = [
+    "natural", "alter", "trigger", "view", "analyze", "insert", "update", "delete",
+];
+
+/// What the primary key is called that has no column of its own.
+const ROW_ID: [&str; 3] = ["rowid", "oid", "_rowid_"];
+
 /// What a script does that is not reported.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unreported {
     /// Which of [`KEYWORDS`] the script has, and `replace` where that is no function.
     says: BTreeSet<&'static str>,
+    /// Whether it has a `*`, which names every column.
+    has_star: bool,
     /// Columns named after `using`.
     joins_using: BTreeSet<String>,
     /// Every name in the script.
     names: BTreeSet<String>,
 }
 
-/// Keywords that matter by themselves. What inserts or updates may replace by the table's own definition.
-const KEYWORDS: [&str; 4] = ["natural", "alter", "insert", "update"];
+/// Where writing a row may delete others.
+#[derive(Debug, Default)]
+pub(super) struct Replacing {
+    /// The script says `replace`, which holds in the triggers that it fires too.
+    everywhere: bool,
+    /// Tables that replace by their own definition, by id.
+    tables: BTreeSet<String>,
+}
+
+impl Replacing {
+    /// Whether writing to `table` may delete other rows of it.
+    pub(super) fn holds_for(&self, table: &Resource) -> bool {
+        self.everywhere || self.tables.contains(&table.id())
+    }
+}
 
 impl Unreported {
     /// What `script` does that is not reported, if anything.
@@ -44,117 +69,134 @@ impl Unreported {
                 .filter(has)
                 .chain(replaces(&tokens).then_some("replace"))
                 .collect(),
+            has_star: tokens.contains(&Token::Symbol('*')),
             joins_using: using(&tokens),
             names: tokens.iter().filter_map(name).collect(),
         };
-        (!found.says.is_empty() || !found.joins_using.is_empty()).then_some(found)
+        let does_any = !found.says.is_empty() || !found.joins_using.is_empty() || found.names_statistics();
+        does_any.then_some(found)
     }
 
     fn says(&self, keyword: &str) -> bool {
         self.says.contains(keyword)
     }
 
-    /// Whether it reads columns that are not reported.
-    fn reads(&self) -> bool {
-        self.says("natural") || self.says("alter") || !self.joins_using.is_empty()
+    /// Whether it makes or names the tables that hold samples of indexed columns.
+    fn names_statistics(&self) -> bool {
+        self.says("analyze") || self.names.iter().any(|name| name.starts_with("sqlite_stat"))
     }
 
-    /// Why it is not granted, if it is not. `connection` must be asked as the host.
-    pub(super) fn refusal(&self, connection: &Connection, gate: &Gate) -> rusqlite::Result<Option<Refusal>> {
-        let replacing = self.replacing_tables(connection)?;
-        let mut tables = Tables::new();
-        if self.reads() || self.says("replace") || !replacing.is_empty() {
-            let stored = names_in_schema(connection, &self.names)?;
-            for name in self.names.iter().filter(|name| stored.contains(*name)) {
-                tables.insert(name, columns(connection, name)?);
-            }
+    /// Where rows may be replaced, in the schema as it is now.
+    pub(super) fn replacing(&self, connection: &Connection) -> rusqlite::Result<Replacing> {
+        let mut replacing = Replacing {
+            everywhere: self.says("replace"),
+            ..Replacing::default()
+        };
+        if !["insert", "update", "delete", "replace"]
+            .iter()
+            .any(|keyword| self.says(keyword))
+        {
+            return Ok(replacing);
         }
-        let denied = tables.iter().find_map(|(table, columns)| {
-            let replaces = self.says("replace") || replacing.contains(*table);
-            self.hidden_read(gate, table, columns, &tables)
-                .or_else(|| hidden_deletion(gate, table, columns).filter(|_| replaces))
-        });
-        Ok(denied.map(|(action, resource, why)| {
-            // Asked on the guest's behalf only now, so that the trail holds what decided.
-            let denied = gate.ask(Action::Sql(action), &resource, &[]).err().unwrap_or_default();
-            let detail = format!("{denied}, and {why}");
-            Refusal::by(Layer::Authorizer, Class::DeniedSqlAction, detail)
-        }))
-    }
-
-    /// The named tables whose definition says `on conflict replace`.
-    fn replacing_tables(&self, connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
-        if !self.says("insert") && !self.says("update") {
-            return Ok(BTreeSet::new());
-        }
-        let mut replacing = BTreeSet::new();
         for schema in schemas(connection)? {
             let mut statement = connection.prepare(&format!(
-                "select lower(name), sql from {schema}.sqlite_master where type = 'table' and sql like '%replace%'"
+                "select name, sql from {}.sqlite_master where type = 'table' and sql like '%replace%'",
+                quoted(&schema)
             ))?;
             let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
             for row in rows {
                 let (table, definition) = row?;
-                if self.names.contains(&table) && replaces(&tokens(&definition)) {
-                    replacing.insert(table);
+                if replaces(&tokens(&definition)) {
+                    replacing.tables.insert(Resource::table(&schema, &table).id());
                 }
             }
         }
         Ok(replacing)
     }
 
-    /// A column that is read without a word, and that is not granted.
-    fn hidden_read(&self, gate: &Gate, table: &str, columns: &[Column], tables: &Tables<'_>) -> Option<Denied> {
-        let could_be_read = |column: &&Column| {
-            self.says("alter")
-                || self.joins_using.contains(&column.name)
-                || self.says("natural") && self.is_elsewhere(&column.name, table, tables)
-        };
-        columns
+    /// Why it is not granted, if it is not. `connection` must be asked as the host.
+    pub(super) fn refusal(&self, connection: &Connection, gate: &Gate) -> rusqlite::Result<Option<Refusal>> {
+        let mut tables = Vec::new();
+        for stored in stored(connection, &self.names)? {
+            if self.names_statistics() || self.names.contains(&stored.name) {
+                let columns = stored.columns(connection)?;
+                tables.push((stored, columns));
+            }
+        }
+        // A view is not asked what its columns are: SQLite would remember them, and never again count how deep it is
+        // nested. What could be joined with one has a name in the script or in another table.
+        let all: BTreeSet<String> = tables
             .iter()
-            .filter(could_be_read)
-            .map(|column| Resource::column(&column.database, table, &column.name))
-            .find(|column| !gate.would_allow(Action::Sql(SqlAction::Read), column, &[]))
-            .map(|column| {
-                let why = if self.says("alter") {
-                    "`alter` could give it a name that no policy knows"
-                } else {
-                    "`natural` and `using` join by columns that SQLite does not report: write `on` instead"
-                };
-                (SqlAction::Read, column, why)
+            .flat_map(|(_, columns)| columns)
+            .map(|column| column.name.clone())
+            .collect();
+        let nameable: Vec<Column> = self
+            .names
+            .union(&all)
+            .map(|name| Column {
+                name: name.clone(),
+                is_key: false,
             })
+            .collect();
+        for (table, columns) in &tables {
+            let columns = if table.is_view { &nameable } else { columns };
+            let denied = self
+                .hidden_read(gate, table, columns)
+                .or_else(|| self.hidden_update(gate, table, columns));
+            if let Some((action, column, why)) = denied {
+                // Asked on the guest's behalf only now, so that the trail holds what decided.
+                let denied = gate.ask(Action::Sql(action), &column, &[]).err().unwrap_or_default();
+                let refusal = Refusal::by(
+                    Layer::Authorizer,
+                    Class::DeniedSqlAction,
+                    format!("{denied}, and {why}"),
+                );
+                return Ok(Some(refusal));
+            }
+        }
+        Ok(None)
     }
 
-    /// A natural join compares what has the same name on both sides: the other side is another table, or a select
-    /// whose column is named in the script.
-    fn is_elsewhere(&self, column: &str, table: &str, tables: &Tables<'_>) -> bool {
-        let others = tables.iter().filter(|(other, _)| **other != table);
-        self.names.contains(column)
-            || others
-                .into_iter()
-                .any(|(_, columns)| columns.iter().any(|other| other.name == column))
+    /// A column that is read without a word, and that is not granted.
+    fn hidden_read(&self, gate: &Gate, table: &Stored, columns: &[Column]) -> Option<Denied> {
+        columns.iter().find_map(|column| {
+            let resource = table.column(column);
+            let why = self.way_to_read(&table.name, &column.name)?;
+            let is_denied = !gate.would_allow(Action::Sql(SqlAction::Read), &resource, &[]);
+            is_denied.then_some((SqlAction::Read, resource, why))
+        })
+    }
+
+    /// How the script could read a column that it may not, if it could.
+    fn way_to_read(&self, table: &str, column: &str) -> Option<&'static str> {
+        let is_named = self.names.contains(table);
+        if is_named && (self.says("natural") || self.joins_using.contains(column)) {
+            return Some("`natural` and `using` join by columns that SQLite does not report: write `on` instead");
+        }
+        if is_named && self.says("alter") {
+            return Some("`alter` could give it a name that no policy knows");
+        }
+        if is_named && (self.says("trigger") || self.says("view")) && (self.has_star || self.names.contains(column)) {
+            return Some("a trigger or a view reads with the rights of whoever uses it");
+        }
+        self.names_statistics()
+            .then_some("statistics hold values of indexed columns")
+    }
+
+    /// A primary key that may not be updated, where the script could update it under another name.
+    fn hidden_update(&self, gate: &Gate, table: &Stored, columns: &[Column]) -> Option<Denied> {
+        if !self.says("update") || !ROW_ID.iter().any(|name| self.names.contains(*name)) {
+            return None;
+        }
+        let mut keys = columns
+            .iter()
+            .filter(|column| column.is_key)
+            .map(|column| table.column(column));
+        let key = keys.find(|key| !gate.would_allow(Action::Sql(SqlAction::Update), key, &[]))?;
+        Some((SqlAction::Update, key, "its row id is the same by another name"))
     }
 }
 
-/// A table that may be written to and whose rows may not be deleted.
-fn hidden_deletion(gate: &Gate, table: &str, columns: &[Column]) -> Option<Denied> {
-    let grants = |action, resource: &Resource| gate.would_allow(Action::Sql(action), resource, &[]);
-    let target = Resource::table(&columns.first()?.database, table);
-    let may_write = grants(SqlAction::Insert, &target)
-        || columns.iter().any(|column| {
-            grants(
-                SqlAction::Update,
-                &Resource::column(&column.database, table, &column.name),
-            )
-        });
-    (may_write && !grants(SqlAction::Delete, &target)).then_some((
-        SqlAction::Delete,
-        target,
-        "`replace` deletes rows that stand in its way",
-    ))
-}
-
-type Tables<'a> = BTreeMap<&'a str, Vec<Column>>;
 type Denied = (SqlAction, Resource, &'static str);
 
 /// The names between the parentheses after each `using`.
@@ -190,51 +232,93 @@ fn name(token: &Token) -> Option<String> {
 }
 
 struct Column {
-    database: String,
     name: String,
+    is_key: bool,
 }
 
-/// Those of `names` that could be a table, a view or a virtual table.
-fn names_in_schema(connection: &Connection, names: &BTreeSet<String>) -> rusqlite::Result<BTreeSet<String>> {
-    let mut found = BTreeSet::new();
-    let mut queries = vec!["select lower(name) from pragma_module_list".to_owned()];
-    queries.extend(
-        schemas(connection)?
-            .iter()
-            .map(|schema| format!("select lower(name) from {schema}.sqlite_master")),
-    );
-    for query in queries {
-        let mut statement = connection.prepare(&query)?;
-        let stored = statement.query_map([], |row| row.get::<_, String>(0))?;
-        found.extend(stored.collect::<rusqlite::Result<Vec<_>>>()?);
+/// Something that rows are read from.
+struct Stored {
+    schema: String,
+    name: String,
+    is_view: bool,
+}
+
+impl Stored {
+    fn column(&self, column: &Column) -> Resource {
+        Resource::column(&self.schema, &self.name, &column.name)
     }
-    let built_in = names
-        .iter()
-        .filter(|name| name.starts_with("sqlite_") || name.starts_with("pragma_"));
-    found.extend(built_in.cloned());
+
+    /// Its columns; none of a view's.
+    fn columns(&self, connection: &Connection) -> rusqlite::Result<Vec<Column>> {
+        if self.is_view {
+            return Ok(Vec::new());
+        }
+        let mut statement = connection.prepare("select lower(name), pk > 0 from pragma_table_xinfo(?1, ?2)")?;
+        let rows = statement.query_map([&self.name, &self.schema], |row| {
+            Ok(Column {
+                name: row.get(0)?,
+                is_key: row.get(1)?,
+            })
+        })?;
+        rows.collect()
+    }
+}
+
+/// Every table and view of every schema, the virtual tables that need none, and those of `names` that are built in.
+fn stored(connection: &Connection, names: &BTreeSet<String>) -> rusqlite::Result<Vec<Stored>> {
+    let mut found = Vec::new();
+    // Table functions for JSON are registered only when they are first used.
+    let is_built_in = |name: &&String| {
+        ["sqlite_", "pragma_", "json"]
+            .iter()
+            .any(|start| name.starts_with(start))
+    };
+    let built_in = names.iter().filter(is_built_in).cloned().collect();
+    for schema in schemas(connection)? {
+        let mut statement = connection.prepare(&format!(
+            "select lower(name), type = 'view' from {}.sqlite_master where type in ('table', 'view')",
+            quoted(&schema)
+        ))?;
+        let rows = statement.query_map([], |row| {
+            Ok(Stored {
+                schema: schema.clone(),
+                name: row.get(0)?,
+                is_view: row.get(1)?,
+            })
+        })?;
+        for row in rows {
+            found.push(row?);
+        }
+        let own = |name: &String| Stored {
+            schema: schema.clone(),
+            name: name.clone(),
+            is_view: false,
+        };
+        let built_in: &Vec<String> = &built_in;
+        found.extend(built_in.iter().map(own));
+    }
+    let mut statement = connection.prepare("select lower(name) from pragma_module_list")?;
+    let modules = statement.query_map([], |row| row.get::<_, String>(0))?;
+    for module in modules {
+        found.push(Stored {
+            schema: "main".to_owned(),
+            name: module?,
+            is_view: false,
+        });
+    }
     Ok(found)
 }
 
-/// The schemas of the connection, attached ones too, quoted.
-fn schemas(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+/// The schemas of the connection, attached ones too.
+pub(super) fn schemas(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare("select name from pragma_database_list")?;
-    let names = statement.query_map([], |row| row.get::<_, String>(0))?;
-    names
-        .map(|name| Ok(format!("\"{}\"", name?.replace('"', "\"\""))))
-        .collect()
+    let names = statement.query_map([], |row| row.get(0))?;
+    names.collect()
 }
 
-/// The columns of a table, view or virtual table, in every schema that has one of that name; empty where none has.
-fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
-    let mut statement = connection
-        .prepare("select s.name, c.name from pragma_database_list as s, pragma_table_xinfo(?1, s.name) as c")?;
-    let rows = statement.query_map([table], |row| {
-        Ok(Column {
-            database: row.get(0)?,
-            name: row.get::<_, String>(1)?.to_ascii_lowercase(),
-        })
-    })?;
-    rows.collect()
+/// A name as SQL takes it for one, whatever it is.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[cfg(test)]
@@ -247,7 +331,7 @@ mod tests {
             "select 'natural join', \"using\" from t join u on t.a = u.a",
             "select replace(a, 'b', 'c') from t",
             "-- natural\nselect 1 /* using */",
-            "delete from t where a = 'replace'",
+            "select 'natural' from t where a = 'replace'",
         ] {
             assert_eq!(Unreported::of(script), None, "{script}");
         }

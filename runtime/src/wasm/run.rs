@@ -1,5 +1,6 @@
 //! One module, from bytes to outcome.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread;
 
@@ -63,17 +64,6 @@ fn before_start(refusal: Refusal) -> Ended {
     }
 }
 
-/// A panic in the guard is a refusal: nobody knows what it left undone.
-fn broken() -> Ended {
-    let detail = "the guard failed while the guest ran";
-    Ended {
-        class: Err(Refusal::by(Layer::Worker, Class::HostInternal, detail)),
-        detail: String::new(),
-        wall_us: 0,
-        product: Product::default(),
-    }
-}
-
 fn compile(engine: &Engine, bytes: &[u8]) -> Result<Module, Refusal> {
     let malformed = |detail: String| Refusal::own_failure(Class::ModuleMalformed, detail);
     let binary = wat::parse_bytes(bytes).map_err(|error| malformed(error.to_string()))?;
@@ -99,7 +89,7 @@ impl Guest<'_> {
                 .stack_size(size)
                 .spawn_scoped(scope, || self.run())
                 .map_err(RuntimeError::Spawn)?;
-            guest.join().unwrap_or_else(|_| Ok(broken()))
+            guest.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
 

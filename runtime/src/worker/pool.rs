@@ -1,6 +1,7 @@
 //! A few workers, started ahead of time.
 
 use std::io;
+use std::panic::catch_unwind;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -63,7 +64,7 @@ impl Pool {
     /// Runs a job in a worker, waiting for one to be free.
     /// A worker that dies or is killed is no error: it is an [`Ended`].
     pub(crate) fn run(&self, job: &Job, patience: &Patience) -> Result<Ended, RuntimeError> {
-        let mut worker = self.nest.take().map_err(RuntimeError::Spawn)?;
+        let mut worker = self.take()?;
         let ended = worker.run(job, patience);
         match &ended {
             Ok((ended, true)) if worker.jobs < MOST_JOBS && !is_large(ended) => self.nest.put(worker),
@@ -73,6 +74,21 @@ impl Pool {
             }
         }
         ended.map(|(ended, _)| ended)
+    }
+
+    /// A living worker. A failure is told to one caller, and tried again for the next.
+    fn take(&self) -> Result<Worker, RuntimeError> {
+        loop {
+            let mut worker = self
+                .nest
+                .take()
+                .inspect_err(|_| self.order())
+                .map_err(RuntimeError::Spawn)?;
+            if worker.is_alive() {
+                return Ok(worker);
+            }
+            self.order();
+        }
     }
 
     /// Has a worker started, off the caller's path.
@@ -105,7 +121,8 @@ impl Nest {
     /// (`PR_SET_PDEATHSIG` watches the thread that forked), so it must live as long as the pool.
     fn raise(&self, ordered: &Receiver<()>) {
         while ordered.recv().is_ok() {
-            let worker = Worker::start();
+            let worker =
+                catch_unwind(Worker::start).unwrap_or_else(|_| Err(io::Error::other("starting a worker failed")));
             let mut state = self.state();
             match worker {
                 Ok(worker) => {
@@ -130,8 +147,8 @@ impl Nest {
             if let Some(worker) = state.idle.pop() {
                 return Ok(worker);
             }
-            if let Some(failure) = &state.failure {
-                return Err(io::Error::new(failure.kind(), failure.to_string()));
+            if let Some(failure) = state.failure.take() {
+                return Err(failure);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }

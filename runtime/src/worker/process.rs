@@ -1,7 +1,7 @@
 //! One worker, as its supervisor sees it.
 
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -18,8 +18,14 @@ use crate::outcome::Outcome;
 /// How long a fresh process may take to say that it is ready.
 const BIRTH: Duration = Duration::from_secs(20);
 
+/// How long a worker may take to be ready for another job after its answer.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// How long handing over a job may take: the largest guest that is read at all crosses in a small part of it.
 const HAND_OVER: Duration = Duration::from_secs(10);
+
+/// The most bytes of a message without an outcome in it.
+const SHORT: usize = 4096;
 
 /// Between two looks at the worker's memory.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -31,6 +37,8 @@ pub struct Patience {
     pub prepare: Duration,
     /// From the guest's first byte to its outcome; `None` waits for ever.
     pub run: Option<Duration>,
+    /// The most bytes of its answer.
+    pub reply_bytes: usize,
     /// The most resident memory of the process, in bytes; `None` does not look.
     pub rss_bytes: Option<u64>,
 }
@@ -108,45 +116,75 @@ impl Worker {
             reader: Reader::default(),
             jobs: 0,
         };
-        worker.wait_until_ready()?;
+        worker.wait_until_ready(BIRTH)?;
         Ok(worker)
     }
 
-    fn wait_until_ready(&mut self) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(BIRTH))?;
-        match self.reader.read(&mut self.stream)? {
-            Received::Message(FromWorker::Ready) => Ok(()),
-            _ => Err(io::Error::other(
-                "a worker did not come up; does `main` call `stockade_runtime::worker::enter()` first?",
-            )),
+    fn wait_until_ready(&mut self, most: Duration) -> io::Result<()> {
+        let begun = Instant::now();
+        while let Some(left) = most.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+            self.stream.set_read_timeout(Some(left))?;
+            match self.reader.read(&mut self.stream, SHORT)? {
+                Received::NotYet => {}
+                Received::Message(FromWorker::Ready) => return Ok(()),
+                Received::Message(_) | Received::Closed => break,
+            }
         }
+        Err(io::Error::other(
+            "a worker did not come up; does `main` call `stockade_runtime::worker::enter()` first?",
+        ))
+    }
+
+    /// Whether the process still runs. One that died while it waited is no verdict on the next guest.
+    pub(super) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Writes the whole job within [`HAND_OVER`], however slowly it is read.
+    fn hand_over(&mut self, job: &Job) -> io::Result<()> {
+        let frame = frame::framed(job)?;
+        let begun = Instant::now();
+        let mut rest = frame.as_slice();
+        while !rest.is_empty() {
+            let left = HAND_OVER.checked_sub(begun.elapsed()).filter(|left| !left.is_zero());
+            self.stream.set_write_timeout(Some(left.ok_or(ErrorKind::TimedOut)?))?;
+            match self.stream.write(rest) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Gives the worker a job and waits for its end. True when the worker can take another.
     pub(super) fn run(&mut self, job: &Job, patience: &Patience) -> Result<(Ended, bool), RuntimeError> {
         self.jobs += 1;
         self.forget_peak();
-        self.stream
-            .set_write_timeout(Some(HAND_OVER))
-            .map_err(RuntimeError::Wire)?;
-        if frame::write(&mut self.stream, job).is_err() {
+        if self.hand_over(job).is_err() {
             return Ok((self.died(None), false));
         }
         let mut watch = Watch::new(patience);
         loop {
-            if let Some(why) = watch.overdue(|| self.memory("VmRSS")) {
+            if let Some(why) = watch.overdue(|| self.resident()) {
                 return Ok((self.kill(why, &watch), false));
             }
             self.stream
                 .set_read_timeout(Some(watch.next_look()))
                 .map_err(RuntimeError::Wire)?;
-            match self.reader.read(&mut self.stream) {
+            match self.reader.read(&mut self.stream, patience.reply_bytes) {
                 Ok(Received::NotYet) => {}
-                Ok(Received::Message(FromWorker::Preparing)) => watch.preparing = Some(Instant::now()),
-                Ok(Received::Message(FromWorker::Started)) => watch.started = Some(Instant::now()),
+                // Each once and in this order: a clock that is told to start again would never run out.
+                Ok(Received::Message(FromWorker::Preparing)) if watch.preparing.is_none() => {
+                    watch.preparing = Some(Instant::now());
+                }
+                Ok(Received::Message(FromWorker::Started)) if watch.preparing.is_some() && watch.started.is_none() => {
+                    watch.started = Some(Instant::now());
+                }
                 Ok(Received::Message(FromWorker::Done(outcome))) => {
                     let peak_rss_bytes = self.memory("VmHWM");
-                    let again = self.wait_until_ready().is_ok();
+                    let again = self.wait_until_ready(AGAIN).is_ok();
                     return Ok((
                         Ended::Answered {
                             outcome,
@@ -157,7 +195,7 @@ impl Worker {
                 }
                 Ok(Received::Message(FromWorker::Failed(failure))) => return Err(failure.into()),
                 // Words that no worker says, or none: whatever runs there is not to be trusted any more.
-                Ok(Received::Message(FromWorker::Ready) | Received::Closed) | Err(_) => {
+                Ok(Received::Message(_) | Received::Closed) | Err(_) => {
                     return Ok((self.died(watch.started), false));
                 }
             }
@@ -190,6 +228,15 @@ impl Worker {
             std::thread::sleep(Duration::from_millis(1));
         }
         None
+    }
+
+    /// Resident memory in bytes. A living process whose memory cannot be read holds too much; one on its way out has
+    /// none to read, so it gets a moment to be gone.
+    fn resident(&mut self) -> u64 {
+        match self.memory("VmRSS") {
+            0 if self.wait_briefly().is_none() => u64::MAX,
+            bytes => bytes,
+        }
     }
 
     /// A figure of the process's memory in bytes; 0 where it cannot be read.

@@ -47,10 +47,13 @@ fn serve(supervisor: &OsStr) -> io::Result<()> {
     leave_no_core();
     let mut stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut reader = Reader::default();
+    frame::write(&mut stream, &FromWorker::Ready)?;
     loop {
-        frame::write(&mut stream, &FromWorker::Ready)?;
-        match reader.read::<Job>(&mut stream)? {
-            Received::Message(job) => answer(&mut stream, &job)?,
+        match reader.read::<Job>(&mut stream, frame::MOST_BYTES)? {
+            Received::Message(job) => {
+                answer(&mut stream, &job)?;
+                frame::write(&mut stream, &FromWorker::Ready)?;
+            }
             Received::NotYet => {}
             Received::Closed => return Ok(()),
         }
