@@ -13,9 +13,10 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 use stockade_policies::{Action, Resource, SqlAction};
 
+use super::refusal;
 use super::tokens::{Token, tokens};
 use crate::gate::Gate;
 use crate::layer::Layer;
@@ -118,7 +119,7 @@ impl Unreported {
     pub(super) fn refusal(&self, connection: &Connection, gate: &Gate) -> rusqlite::Result<Option<Refusal>> {
         let mut tables = Vec::new();
         for stored in stored(connection, &self.names)? {
-            if self.names_statistics() || self.names.contains(&stored.name) {
+            if self.names.contains(&stored.name) || (self.names_statistics() && stored.has_rows_of_its_own()) {
                 let columns = stored.columns(connection)?;
                 tables.push((stored, columns));
             }
@@ -241,9 +242,16 @@ struct Stored {
     schema: String,
     name: String,
     is_view: bool,
+    /// A module that is a table by itself.
+    is_module: bool,
 }
 
 impl Stored {
+    /// Whether an index could be on it that statistics are gathered from.
+    fn has_rows_of_its_own(&self) -> bool {
+        !self.is_view && !self.is_module && !self.name.starts_with("sqlite_")
+    }
+
     fn column(&self, column: &Column) -> Resource {
         Resource::column(&self.schema, &self.name, &column.name)
     }
@@ -260,7 +268,11 @@ impl Stored {
                 is_key: row.get(1)?,
             })
         })?;
-        rows.collect()
+        match rows.collect() {
+            // A module that is no table without arguments: whoever uses it so is told.
+            Err(error) if self.is_module && refusal::code(&error) == Some(ffi::SQLITE_ERROR) => Ok(Vec::new()),
+            found => found,
+        }
     }
 }
 
@@ -284,6 +296,7 @@ fn stored(connection: &Connection, names: &BTreeSet<String>) -> rusqlite::Result
                 schema: schema.clone(),
                 name: row.get(0)?,
                 is_view: row.get(1)?,
+                is_module: false,
             })
         })?;
         for row in rows {
@@ -293,6 +306,7 @@ fn stored(connection: &Connection, names: &BTreeSet<String>) -> rusqlite::Result
             schema: schema.clone(),
             name: name.clone(),
             is_view: false,
+            is_module: true,
         };
         let built_in: &Vec<String> = &built_in;
         found.extend(built_in.iter().map(own));
@@ -304,6 +318,7 @@ fn stored(connection: &Connection, names: &BTreeSet<String>) -> rusqlite::Result
             schema: "main".to_owned(),
             name: module?,
             is_view: false,
+            is_module: true,
         });
     }
     Ok(found)

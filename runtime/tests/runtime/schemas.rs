@@ -23,6 +23,8 @@ pub fn trials() -> Vec<Trial> {
         an_object_more_than_the_schema_may_have_is_refused,
         an_attached_file_is_the_one_that_was_granted,
         what_is_not_reported_is_asked_about_in_attached_files_too,
+        what_is_not_reported_is_refused_where_it_is_not_granted,
+        words_that_only_look_like_it_are_not_refused,
     ]
 }
 
@@ -242,5 +244,81 @@ fn what_is_not_reported_is_asked_about_in_attached_files_too() {
     ] {
         let outcome = attached(query);
         assert_stopped(&outcome, Class::DeniedSqlAction, Layer::Authorizer);
+    }
+}
+
+const UNREPORTED: &str = "
+    create table pub(id integer primary key, v); insert into pub values (1, 'a');
+    create table staff(name, salary); insert into staff values ('ada', 4200);
+    create index by_salary on staff(salary);
+    create table secrets(n, value); insert into secrets values ('ann', 's3cret');
+    create table audit(id unique, what); insert into audit values (1, 'guilty');
+    create trigger keeps after update on pub begin insert into audit values (new.id, new.v); end;
+    create table last(id unique on conflict replace, what); insert into last values (1, 'kept');
+    create table heard(id); create trigger hears after insert on heard begin insert into last values (new.id, 'x'); end;
+";
+
+/// Runs `script` on a fresh database, with `forbid` on top of everything.
+fn unreported(forbid: &str, script: &str) -> Outcome {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("owned.db");
+    HostDatabase::open(&path)
+        .and_then(|database| database.execute(UNREPORTED))
+        .unwrap();
+    let forbid = format!("@id(\"hidden\") forbid (principal in Profile::\"{ROOMY}\", {forbid});");
+    run(&in_workers(roomy_with(&[], &forbid)), &sql(script).on_database(path))
+}
+
+const NO_SALARY: &str = "action == Action::\"read\", resource == Column::\"main.staff.salary\"";
+const NO_VALUE: &str = "action == Action::\"read\", resource == Column::\"main.secrets.value\"";
+const NO_KEY: &str = "action == Action::\"update\", resource == Column::\"main.pub.id\"";
+const NO_AUDIT: &str = "action == Action::\"delete\", resource == Table::\"main.audit\"";
+const NO_LAST: &str = "action == Action::\"delete\", resource == Table::\"main.last\"";
+
+fn what_is_not_reported_is_refused_where_it_is_not_granted() {
+    for (forbid, script) in [
+        (NO_KEY, "update pub set rowid = 7"),
+        (NO_KEY, "update pub set OID = 7"),
+        (
+            NO_SALARY,
+            "create temp table staff as select 4200 as salary; select main.staff.name from main.staff natural join temp.staff",
+        ),
+        (NO_SALARY, "select a.name from staff a natural join staff b"),
+        (NO_VALUE, "select n from secrets natural join json_each('[\"s3cret\"]')"),
+        (NO_SALARY, "analyze"),
+        (NO_SALARY, "select sample from sqlite_stat4"),
+        (
+            NO_SALARY,
+            "create trigger later after insert on pub begin insert into secrets select name, salary from staff; end",
+        ),
+        (NO_SALARY, "create view pay as select * from staff"),
+        (NO_AUDIT, "update or replace pub set v = 'x'"),
+        (NO_LAST, "insert into heard values (1)"),
+        (NO_LAST, "insert into last values (1, 'x')"),
+    ] {
+        let outcome = unreported(forbid, script);
+        assert_eq!(
+            (outcome.class, outcome.layer),
+            (Class::DeniedSqlAction, Some(Layer::Authorizer)),
+            "{script}: {}",
+            outcome.detail
+        );
+    }
+}
+
+fn words_that_only_look_like_it_are_not_refused() {
+    for (forbid, script) in [
+        (NO_KEY, "update pub set v = 'x' where id = 2"),
+        (NO_SALARY, "select name, 'natural', \"name\" from staff"),
+        (
+            NO_SALARY,
+            "select name from staff join secrets on staff.name = secrets.n",
+        ),
+        (NO_SALARY, "create view names as select name from staff"),
+        (NO_AUDIT, "update secrets set n = replace(n, 'a', 'b')"),
+        (NO_LAST, "insert into secrets values ('last', 'replace')"),
+        (NO_LAST, "update pub set v = 'last' where id = 2"),
+    ] {
+        assert_completed(&unreported(forbid, script));
     }
 }
