@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use stockade_policies::{Action, Bound, Decision, Meter, Plan, Question, Resource, Value};
 
 use crate::layer::{Layer, Layers};
-use crate::outcome::{Class, Refusal};
+use crate::outcome::Refusal;
 use crate::trail::{Event, Trail};
 
 /// Remembers what was written to the trail, so that a million reads of one column are one line.
@@ -115,16 +115,6 @@ impl Gate {
             book.trail.refused(&refusal);
             book.refusal = Some(refusal);
         }
-    }
-
-    /// [`Gate::refuse`] where `total` is beyond the bound of `meter` and `layer` is in force. True when it is within.
-    #[cfg(feature = "wasm")]
-    pub(crate) fn within(&self, layer: Layer, meter: Meter, total: u64, class: Class) -> bool {
-        if !self.has(layer) || self.bound(meter).permits(total) {
-            return true;
-        }
-        self.refuse(Refusal::by(layer, class, beyond(meter, self.bound(meter))));
-        false
     }
 
     /// Why the guest was ended, if it was.

@@ -29,10 +29,13 @@ impl Limiter {
     }
 
     fn grown(&self, meter: Meter, total: u64, class: Class) -> wasmtime::Result<bool> {
-        if self.gate.within(Layer::Memory, meter, total, class) {
+        let bound = self.gate.bound(meter);
+        if !self.gate.has(Layer::Memory) || bound.permits(total) {
             return Ok(true);
         }
-        Err(Error::msg(beyond(meter, self.gate.bound(meter))))
+        let detail = beyond(meter, bound);
+        self.gate.refuse(Refusal::by(Layer::Memory, class, detail.clone()));
+        Err(Error::msg(detail))
     }
 
     fn most(&self, meter: Meter) -> usize {
