@@ -186,7 +186,8 @@ unsafe extern "C" fn progress_callback(context: *mut c_void) -> c_int {
     c_int::from(is_over)
 }
 
-/// A C string as text. Names that are not UTF-8 keep a mark where they are not: no grant can spell them.
+/// A C string as text. A name that is not UTF-8, which only the owner of a database can have made, has U+FFFD where it is
+/// not.
 ///
 /// # Safety
 /// `pointer` is NULL or points to a NUL-terminated string that outlives the returned value's use.
