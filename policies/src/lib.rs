@@ -10,24 +10,34 @@ mod bounds;
 pub mod check;
 mod compile;
 mod condition;
+#[cfg(feature = "workbench")]
+pub mod diff;
 mod entities;
 pub mod explain;
 mod finding;
+#[cfg(feature = "workbench")]
+pub mod format;
 mod linear;
 mod lint;
 mod load;
 mod memo;
+#[cfg(feature = "workbench")]
+pub mod mutate;
 mod nearest;
 mod parse;
 pub mod plan;
 mod principal;
 mod profiles;
+#[cfg(feature = "workbench")]
+pub mod prove;
 mod residual;
 mod resource;
 mod resource_text;
 mod schema;
 mod split;
 pub mod store;
+#[cfg(feature = "workbench")]
+pub mod suite;
 pub mod vocabulary;
 
 pub use check::{BoundReport, CapabilityReport, Grant, ProfileReport, Report, check};

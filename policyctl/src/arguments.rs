@@ -1,8 +1,13 @@
-//! What can be typed.
+//! The commands; what each takes is declared beside what it does.
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::check::Check;
+use crate::explain::Explain;
+use crate::replay::Replay;
+use crate::run::Run;
 
 /// Fences untrusted WebAssembly modules and SQL with Cedar policies, and proves by attack that the fence holds.
 #[derive(Debug, Parser)]
@@ -66,100 +71,4 @@ pub(crate) struct Policies {
     /// Leave the stock profiles out
     #[arg(long)]
     pub no_stock: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Check {
-    /// Policy files (`.cedar`), entity files (`.json`), folders of them, or `-` for policies on standard input
-    #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-    /// Leave the stock profiles out
-    #[arg(long)]
-    pub no_stock: bool,
-    /// Show every profile, not only those that the files declare or change
-    #[arg(long)]
-    pub all: bool,
-    /// How to answer
-    #[arg(long, value_enum, default_value = "human")]
-    pub format: Format,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Run {
-    /// The guest: a `.sql`, `.wasm` or `.wat` file, or `-` for standard input
-    pub guest: PathBuf,
-    /// The profile whose member the guest is
-    #[arg(long, default_value = "untrusted")]
-    pub profile: String,
-    #[command(flatten)]
-    pub policies: Policies,
-    /// The database that SQL runs on; without it, an empty one in memory
-    #[arg(long, value_name = "PATH")]
-    pub db: Option<PathBuf>,
-    /// The export to call; without it, `run` or `_start`
-    #[arg(long, value_name = "EXPORT")]
-    pub invoke: Option<String>,
-    /// An argument of the export, a number; once for each
-    #[arg(long = "arg", value_name = "VALUE", allow_hyphen_values = true)]
-    pub arguments: Vec<String>,
-    /// Input for a module that exports `input_ptr`: a file, or `-` for standard input
-    #[arg(long, value_name = "FILE")]
-    pub input: Option<PathBuf>,
-    /// Run in this process instead of a worker: no hard deadline, no heap limit, no crash containment
-    #[arg(long)]
-    pub in_process: bool,
-    /// How to answer
-    #[arg(long, value_enum, default_value = "human")]
-    pub format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SubjectName {
-    /// The runtime as users run it; each attack is also run undefended, to see that its harm is real
-    Reference,
-    /// No fence at all
-    Undefended,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Replay {
-    /// Cases or folders of the corpus, or files and folders on disk; without any, the whole corpus in this program
-    #[arg(value_name = "CASE|DIR")]
-    pub cases: Vec<String>,
-    /// Who is put to the test
-    #[arg(long, value_enum, default_value = "reference")]
-    pub subject: SubjectName,
-    /// Also run each attack with each of its layers alone, and with all of them missing
-    #[arg(long, conflicts_with = "subject")]
-    pub prove: bool,
-    /// Cases played at a time
-    #[arg(long, value_name = "N")]
-    pub jobs: Option<usize>,
-    /// How to answer
-    #[arg(long, value_enum, default_value = "human")]
-    pub format: Format,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Explain {
-    /// A case of the corpus
-    #[arg(value_name = "CASE", required_unless_present = "action", conflicts_with_all = ["action", "resource", "context"])]
-    pub case: Option<String>,
-    /// The profile that asks
-    #[arg(long, default_value = "untrusted")]
-    pub profile: String,
-    /// What it asks for: an action of the vocabulary
-    #[arg(long)]
-    pub action: Option<String>,
-    /// On what, as policies write it: `Table::"main.notes"`
-    #[arg(long)]
-    pub resource: Option<String>,
-    /// What else is known: a JSON object
-    #[arg(long, value_name = "JSON")]
-    pub context: Option<String>,
-    #[command(flatten)]
-    pub policies: Policies,
-    /// How to answer
-    #[arg(long, value_enum, default_value = "human")]
-    pub format: Format,
 }

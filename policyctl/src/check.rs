@@ -1,12 +1,30 @@
 //! `policyctl check`
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
+use clap::Args;
 use stockade_policies::{Bound, Finding, Grant, Meter, ProfileReport, Report, Stock, Unit};
 
-use crate::arguments::{Check, Format};
+use crate::arguments::Format;
 use crate::exit::{Exit, Failure};
 use crate::{findings, sources};
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Policy files (`.cedar`), entity files (`.json`), folders of them, or `-` for policies on standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Leave the stock profiles out
+    #[arg(long)]
+    pub no_stock: bool,
+    /// Show every profile, not only those that the files declare or change
+    #[arg(long)]
+    pub all: bool,
+    /// How to answer
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
+}
 
 /// Checks policy files, and shows what they come to.
 pub(crate) fn check(arguments: &Check) -> Result<Exit, Failure> {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use clap::Args;
 use serde::Serialize;
 use stockade_conformance::{Case, Corpus, Laboratory, Reference, Stage, Subject};
 use stockade_policies::{
@@ -9,11 +10,35 @@ use stockade_policies::{
 };
 use stockade_runtime::{Class, Event, Layer, Outcome};
 
-use crate::arguments::{Explain, Format};
+use crate::arguments::{Format, Policies};
 use crate::check::amount;
 use crate::exit::{Exit, Failure};
 use crate::guest_text::one_line;
 use crate::sources;
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// A case of the corpus
+    #[arg(value_name = "CASE", required_unless_present = "action", conflicts_with_all = ["action", "resource", "context"])]
+    pub case: Option<String>,
+    /// The profile that asks
+    #[arg(long, default_value = "untrusted")]
+    pub profile: String,
+    /// What it asks for: an action of the vocabulary
+    #[arg(long)]
+    pub action: Option<String>,
+    /// On what, as policies write it: `Table::"main.notes"`
+    #[arg(long)]
+    pub resource: Option<String>,
+    /// What else is known: a JSON object
+    #[arg(long, value_name = "JSON")]
+    pub context: Option<String>,
+    #[command(flatten)]
+    pub policies: Policies,
+    /// How to answer
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
+}
 
 /// Says which policy decides, where it stands, and which layer enforces it.
 pub(crate) fn explain(arguments: &Explain) -> Result<Exit, Failure> {

@@ -3,13 +3,41 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 
+use clap::{Args, ValueEnum};
 use stockade_conformance::{
     CaseReport, Corpus, Laboratory, Progress, Report, Rigour, Tally, TrialReport, Verdict, replay as play,
 };
 
-use crate::arguments::{Format, Replay, SubjectName};
+use crate::arguments::Format;
 use crate::exit::{Exit, Failure};
 use crate::guest_text::one_line;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SubjectName {
+    /// The runtime as users run it; each attack is also run undefended, to see that its harm is real
+    Reference,
+    /// No fence at all
+    Undefended,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// Cases or folders of the corpus, or files and folders on disk; without any, the whole corpus in this program
+    #[arg(value_name = "CASE|DIR")]
+    pub cases: Vec<String>,
+    /// Who is put to the test
+    #[arg(long, value_enum, default_value = "reference")]
+    pub subject: SubjectName,
+    /// Also run each attack with each of its layers alone, and with all of them missing
+    #[arg(long, conflicts_with = "subject")]
+    pub prove: bool,
+    /// Cases played at a time
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// How to answer
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
+}
 
 /// Replays cases, and says which attacks were stopped.
 pub(crate) fn replay(arguments: &Replay) -> Result<Exit, Failure> {

@@ -2,15 +2,45 @@
 
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde_json::{Value, json};
 use stockade_runtime::{Guest, Outcome, Request, Runtime, SqlValue, StatementResult, WasmValue};
 
-use crate::arguments::{Format, Run};
+use crate::arguments::{Format, Policies};
 use crate::exit::{Exit, Failure};
 use crate::guest_text::{harmless, one_line};
 use crate::sources;
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The guest: a `.sql`, `.wasm` or `.wat` file, or `-` for standard input
+    pub guest: PathBuf,
+    /// The profile whose member the guest is
+    #[arg(long, default_value = "untrusted")]
+    pub profile: String,
+    #[command(flatten)]
+    pub policies: Policies,
+    /// The database that SQL runs on; without it, an empty one in memory
+    #[arg(long, value_name = "PATH")]
+    pub db: Option<PathBuf>,
+    /// The export to call; without it, `run` or `_start`
+    #[arg(long, value_name = "EXPORT")]
+    pub invoke: Option<String>,
+    /// An argument of the export, a number; once for each
+    #[arg(long = "arg", value_name = "VALUE", allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
+    /// Input for a module that exports `input_ptr`: a file, or `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Run in this process instead of a worker: no hard deadline, no heap limit, no crash containment
+    #[arg(long)]
+    pub in_process: bool,
+    /// How to answer
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
+}
 
 /// The largest guest or input that is read at all, in bytes. What a profile allows is far below it.
 const LARGEST: u64 = 256 << 20;

@@ -1,0 +1,1 @@
+//! What changed in effect between two policy sets.

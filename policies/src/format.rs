@@ -1,0 +1,1 @@
+//! Policies, laid out as Cedar lays them out.

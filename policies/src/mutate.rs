@@ -1,0 +1,1 @@
+//! Small mistakes, made on purpose, to see whether anything notices.

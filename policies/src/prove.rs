@@ -1,0 +1,1 @@
+//! What holds for every request, shown by a solver.

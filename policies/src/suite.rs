@@ -1,0 +1,1 @@
+//! Policy tests: requests, and the answers they must get.
