@@ -1,1 +1,6 @@
 //! What the fence costs. The clocks are in `benches/`; `cargo bench` runs them.
+
+pub mod pairs;
+pub mod rivals;
+pub mod synthetic;
+pub mod targets;
