@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+#[cfg(feature = "workbench")]
+use cedar_policy::Policy;
 use cedar_policy::{
     Authorizer, Context, Decision as Ruling, Entities, Entity, EntityUid, PartialEntities, PartialEntityUid,
     PartialRequest, PolicySet, Request, RestrictedExpression, TpeResponse,
@@ -12,7 +14,11 @@ use crate::condition::written_numbers;
 use crate::parse::LoadedPolicy;
 use crate::plan::{ActionAnswer, Answer, Bound, Content, MeterBound, Plan, PolicyText};
 use crate::principal::{Principal, PrincipalKind};
+#[cfg(feature = "workbench")]
+use crate::residual::{context_of, entity_of as resource_of, uid_of};
 use crate::schema::{Vocabulary, id, type_name, type_of, uid};
+#[cfg(feature = "workbench")]
+use crate::vocabulary::Question;
 use crate::vocabulary::{Action, Meter};
 
 /// A validated policy set, ready to be compiled.
@@ -180,6 +186,38 @@ impl<'a> Compiler<'a> {
         Ok(response.decision() == Ruling::Allow)
     }
 
+    /// What partial evaluation leaves of the policies on an action, those included of which only `true` or `false` is left.
+    #[cfg(feature = "workbench")]
+    pub(crate) fn left_of(&self, action: Action) -> Result<Vec<Policy>, NoPlan> {
+        let resource = PartialEntityUid::new(type_name(action.resource().name())?, None);
+        let request = self.request(action.id(), resource)?;
+        Ok(self.evaluate(action.id(), &request)?.policies().collect())
+    }
+
+    /// Does Cedar's authorizer allow it, asked with every policy and against the schema?
+    #[cfg(feature = "workbench")]
+    pub(crate) fn authorizes(&self, question: &Question<'_>) -> Result<bool, NoPlan> {
+        let resource = uid_of(question.resource)?;
+        let mut entities = self.entities.clone();
+        if entities.get(&resource).is_none() {
+            entities = entities
+                .upsert_entities([resource_of(question.resource)?], Some(&self.vocabulary.schema))
+                .map_err(message)?;
+        }
+        let action = uid("Action", question.action.id())?;
+        let context = context_of(question)?;
+        let request = Request::new(
+            self.uid.clone(),
+            action,
+            resource,
+            context,
+            Some(&self.vocabulary.schema),
+        );
+        let request = request.map_err(message)?;
+        let response = Authorizer::new().is_authorized(&request, self.policies(question.action.id()), &entities);
+        Ok(response.decision() == Ruling::Allow)
+    }
+
     fn content(&self, meters: Vec<MeterBound>) -> Result<Content, NoPlan> {
         let mut kept = Kept::default();
         let mut answers = Vec::new();
@@ -282,7 +320,7 @@ impl Kept {
 }
 
 /// An entity as JSON, its parents sorted: Cedar keeps them in a hash set.
-fn in_order(entity: &Entity) -> Result<serde_json::Value, String> {
+pub(crate) fn in_order(entity: &Entity) -> Result<serde_json::Value, String> {
     let mut value = entity.to_json_value().map_err(|error| error.to_string())?;
     if let Some(parents) = value.get_mut("parents").and_then(serde_json::Value::as_array_mut) {
         parents.sort_by_cached_key(ToString::to_string);

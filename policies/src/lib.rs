@@ -41,6 +41,8 @@ pub mod suite;
 pub mod vocabulary;
 
 pub use check::{BoundReport, CapabilityReport, Grant, ProfileReport, Report, check};
+#[cfg(feature = "workbench")]
+pub use diff::{Difference, diff};
 pub use explain::{ActionDoc, ActionKind, action_ids, describe};
 pub use finding::{Code, Finding, Location, Severity};
 pub use plan::{Bound, Decision, Plan};

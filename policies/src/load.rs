@@ -233,14 +233,14 @@ fn compile_profiles(ready: &Ready, vocabulary: &Vocabulary, findings: &mut Vec<F
 }
 
 /// The profile itself, and a guest in it of each kind that some policy treats differently.
-fn samples(ready: &Ready, profile: &str) -> Vec<Principal> {
+pub(crate) fn samples(ready: &Ready, profile: &str) -> Vec<Principal> {
     let mentions = |kind: PrincipalKind| ready.policies.iter().any(|loaded| loaded.text.contains(kind.name()));
     let mut samples = vec![Principal::profile(profile)];
     if mentions(PrincipalKind::Module) {
-        samples.push(Principal::module(&"0".repeat(64), profile));
+        samples.push(Principal::any_module(profile));
     }
     if mentions(PrincipalKind::Caller) {
-        samples.push(Principal::caller("anybody", profile));
+        samples.push(Principal::any_caller(profile));
     }
     samples
 }

@@ -66,7 +66,7 @@ impl Written<'_> {
         self.at(offset, marked.lines().next().map_or(length, str::len))
     }
 
-    fn first_line(self) -> Location {
+    pub(crate) fn first_line(self) -> Location {
         self.first_line_at(0, self.piece.text.len())
     }
 }

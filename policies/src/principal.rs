@@ -29,6 +29,10 @@ impl PrincipalKind {
     }
 }
 
+/// No file has this digest.
+const ANY_MODULE: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+const ANY_CALLER: &str = "anybody";
+
 /// Who a plan is for: an entity, and the profile that the host runs it in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Principal {
@@ -73,6 +77,26 @@ impl Principal {
             id: name.to_owned(),
             profile: name.to_owned(),
             sha256: None,
+        }
+    }
+
+    /// A module that no policy names.
+    pub(crate) fn any_module(profile: &str) -> Self {
+        Self::module(ANY_MODULE, profile)
+    }
+
+    /// A caller that no policy names.
+    pub(crate) fn any_caller(profile: &str) -> Self {
+        Self::caller(ANY_CALLER, profile)
+    }
+
+    /// It stands for every module or caller that no policy names.
+    #[must_use]
+    pub fn is_anybody(&self) -> bool {
+        match self.kind {
+            PrincipalKind::Module => self.id == ANY_MODULE,
+            PrincipalKind::Caller => self.id == ANY_CALLER,
+            PrincipalKind::Profile => false,
         }
     }
 }

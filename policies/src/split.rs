@@ -19,7 +19,8 @@ pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
     while let Some((at, c)) = characters.next() {
         let next = characters.peek().map(|(_, next)| *next);
         state = match (state, c) {
-            (State::Comment, '\n') | (State::Text, '"') => State::Code,
+            // Cedar ends a comment at either: what it takes for a policy must not be skipped here.
+            (State::Comment, '\n' | '\r') | (State::Text, '"') => State::Code,
             (State::Comment, _) => State::Comment,
             (State::Text, '\\') => {
                 characters.next();
@@ -100,6 +101,11 @@ mod tests {
             pieces(text).iter().map(|piece| piece.offset).collect::<Vec<_>>(),
             [9, 12]
         );
+    }
+
+    #[test]
+    fn a_carriage_return_ends_a_comment_as_it_does_for_cedar() {
+        assert_eq!(texts("// no\ra;\r\n// no\r\nb;"), ["a;", "b;"]);
     }
 
     #[test]

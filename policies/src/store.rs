@@ -203,6 +203,19 @@ impl PolicyStore {
             .map(|policy| &policy.location)
     }
 
+    /// The policies and entities themselves.
+    #[cfg(feature = "workbench")]
+    pub(crate) fn ready(&self) -> &Ready {
+        &self.0.ready
+    }
+
+    /// What compiles the plan of one principal.
+    #[cfg(feature = "workbench")]
+    pub(crate) fn compiler<'a>(&'a self, principal: &'a Principal) -> Result<Compiler<'a>, PlanError> {
+        let vocabulary = vocabulary().map_err(|error| PlanError::Engine(error.to_owned()))?;
+        Compiler::new(&self.0.ready, vocabulary, principal).map_err(|problem| self.first_of(vec![problem], principal))
+    }
+
     fn first_of(&self, problems: Vec<NoPlan>, principal: &Principal) -> PlanError {
         match problems.into_iter().next() {
             Some(NoPlan::Profile { declared }) => PlanError::ProfileConflict {
