@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::check::Check;
+use crate::completions::Completions;
+use crate::diff::Diff;
 use crate::explain::Explain;
+use crate::fmt::Fmt;
+use crate::init::Init;
 use crate::replay::Replay;
 use crate::run::Run;
 
@@ -52,6 +56,34 @@ Examples:
   policyctl explain --profile walkin --action attach --resource 'Path::\"/etc/passwd\"'
   policyctl explain --profile walkin --action elapse")]
     Explain(Explain),
+    /// Say what changed in effect between two policy sets: bounds, grants, and a question that is decided differently
+    #[command(after_help = "\
+Examples:
+  policyctl diff old.cedar new.cedar
+  policyctl diff --fail-on widening ../main/policies policies
+  policyctl diff --format markdown old/ new/ >> \"$GITHUB_STEP_SUMMARY\"
+  policyctl diff - grants.cedar < /dev/null        all that the file adds to the stock")]
+    Diff(Diff),
+    /// Lay policy files out as Cedar does
+    #[command(after_help = "\
+Examples:
+  policyctl fmt grants.cedar
+  policyctl fmt --check policies/
+  policyctl fmt - < grants.cedar")]
+    Fmt(Fmt),
+    /// Write a starter: policies with tests, a CI workflow and a pre-commit hook
+    #[command(after_help = "\
+Examples:
+  policyctl init
+  policyctl init policies")]
+    Init(Init),
+    /// Print a shell's completions
+    #[command(after_help = "\
+Examples:
+  policyctl completions bash > ~/.local/share/bash-completion/completions/policyctl
+  policyctl completions zsh > ~/.zfunc/_policyctl
+  policyctl completions fish > ~/.config/fish/completions/policyctl.fish")]
+    Completions(Completions),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

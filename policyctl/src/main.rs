@@ -2,10 +2,14 @@
 
 mod arguments;
 mod check;
+mod completions;
+mod diff;
 mod exit;
 mod explain;
 mod findings;
+mod fmt;
 mod guest_text;
+mod init;
 mod replay;
 mod run;
 mod sources;
@@ -24,6 +28,10 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Diff(arguments) => diff::diff(&arguments),
+        Command::Fmt(arguments) => fmt::fmt(&arguments),
+        Command::Init(arguments) => init::init(&arguments),
+        Command::Completions(arguments) => completions::completions(&arguments),
     };
     let exit = answer.unwrap_or_else(|failure| {
         failure.tell();

@@ -81,7 +81,8 @@ fn push_once(files: &mut Vec<PathBuf>, path: PathBuf) {
     }
 }
 
-fn read_one(path: &Path) -> Result<Source, Failure> {
+/// Reads one file, or standard input for `-`.
+pub(crate) fn read_one(path: &Path) -> Result<Source, Failure> {
     if path == Path::new("-") {
         return Ok(Source {
             name: "<stdin>".to_owned(),
