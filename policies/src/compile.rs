@@ -84,6 +84,12 @@ impl<'a> Compiler<'a> {
         })
     }
 
+    /// Everything that is declared, and the principal.
+    #[cfg(feature = "workbench")]
+    pub(crate) fn entities(&self) -> &Entities {
+        &self.entities
+    }
+
     /// The plan, checked against the authorizer, or everything that keeps it from being made.
     pub(crate) fn plan(&self) -> Result<Plan, Vec<NoPlan>> {
         let mut meters = Vec::with_capacity(Meter::ALL.len());

@@ -154,6 +154,22 @@ impl PolicyStore {
         }
     }
 
+    /// A store of policies that were loaded before, with other entities around them.
+    #[cfg(feature = "workbench")]
+    pub(crate) fn from_ready(ready: Ready) -> Self {
+        Self(Arc::new(Inner {
+            warnings: Vec::new(),
+            ready,
+            plans: BTreeMap::new(),
+        }))
+    }
+
+    /// The policies and entities that plans are compiled from.
+    #[cfg(feature = "workbench")]
+    pub(crate) fn ready(&self) -> &Ready {
+        &self.0.ready
+    }
+
     /// What is worth a look and did not keep the policies from loading.
     #[must_use]
     pub fn warnings(&self) -> &[Finding] {

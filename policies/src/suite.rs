@@ -1,1 +1,0 @@
-//! Policy tests: requests, and the answers they must get.
