@@ -1,10 +1,6 @@
-//! The grants of the stock profiles, and that a plan decides about them what Cedar decides.
+//! That a plan decides about the stock profiles' grants what Cedar decides. What they grant is in `profiles/*.tests.yaml`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::too_many_lines,
-    reason = "tables are long, and a panic is the report"
-)]
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod reference;
 mod samples;
@@ -13,8 +9,8 @@ use reference::{Reference, principals};
 use samples::samples;
 use serde_json::{Value as Json, json};
 use stockade_policies::{
-    Action, Bound, Capability, Meter, Plan, PolicyStore, Principal, Question, Resource, Source, SourceKind, SqlAction,
-    Stock, Value, ValueKind,
+    Action, Bound, Meter, Plan, PolicyStore, Principal, Question, Resource, Source, SourceKind, SqlAction, Stock,
+    Value, ValueKind,
 };
 
 fn store() -> PolicyStore {
@@ -125,137 +121,6 @@ fn allows(plan: &Plan, action: Action, resource: &Resource) -> bool {
         context: &required,
     })
     .allowed
-}
-
-/// Who may do what, said by hand: profiles in this order, and a mark where it is allowed.
-#[test]
-fn grants_are_the_promised_ones() {
-    use SqlAction as A;
-    let store = store();
-    let order = ["untrusted", "database-only", "standard", "trusted", "walkin", "pure"];
-    let plans = order.map(|profile| store.plan(&Principal::profile(profile)).unwrap());
-    let notes = || Resource::table("main", "notes");
-    let body = || Resource::column("main", "notes", "body");
-    let function = Resource::sql_function;
-    let rows: [(&str, Action, Resource); 43] = [
-        ("xxxxx.", Action::Sql(A::Select), Resource::database("main")),
-        ("xxxxx.", Action::Sql(A::Recursive), Resource::database("main")),
-        (".xxxx.", Action::Sql(A::Read), body()),
-        (".xxxx.", Action::Sql(A::Read), Resource::column("main", "notes", "")),
-        (
-            "...xx.",
-            Action::Sql(A::Read),
-            Resource::column("main", "sqlite_master", "sql"),
-        ),
-        ("...xx.", Action::Sql(A::Read), Resource::column("temp", "scratch", "x")),
-        (
-            "...x..",
-            Action::Sql(A::Read),
-            Resource::column("main", "dbstat", "name"),
-        ),
-        (
-            "......",
-            Action::Sql(A::Read),
-            Resource::column("main", "sqlite_dbpage", "data"),
-        ),
-        (
-            "......",
-            Action::Sql(A::Read),
-            Resource::column("loot", "staff", "salary"),
-        ),
-        ("..xxx.", Action::Sql(A::Insert), notes()),
-        ("..xxx.", Action::Sql(A::Delete), notes()),
-        ("..xxx.", Action::Sql(A::Update), body()),
-        (
-            "...xx.",
-            Action::Sql(A::Insert),
-            Resource::table("main", "sqlite_master"),
-        ),
-        (
-            "...xx.",
-            Action::Sql(A::Insert),
-            Resource::table("temp", "sqlite_temp_master"),
-        ),
-        ("..xxx.", Action::Sql(A::Transaction), Resource::database("main")),
-        ("..xxx.", Action::Sql(A::Savepoint), Resource::database("main")),
-        ("...xx.", Action::Sql(A::CreateTable), notes()),
-        ("...xx.", Action::Sql(A::CreateIndex), notes()),
-        ("...xx.", Action::Sql(A::CreateTrigger), notes()),
-        ("...xx.", Action::Sql(A::CreateView), notes()),
-        (
-            "...xx.",
-            Action::Sql(A::CreateTempTable),
-            Resource::table("temp", "scratch"),
-        ),
-        ("...xx.", Action::Sql(A::DropTable), notes()),
-        ("...xx.", Action::Sql(A::AlterTable), notes()),
-        ("...xx.", Action::Sql(A::Analyze), notes()),
-        ("...xx.", Action::Sql(A::Reindex), Resource::database("main")),
-        ("......", Action::Sql(A::CreateVtable), notes()),
-        ("......", Action::Sql(A::DropVtable), notes()),
-        ("......", Action::Sql(A::Attach), Resource::path("/tmp/x.db")),
-        ("......", Action::Sql(A::Detach), Resource::database("main")),
-        ("xxxxx.", Action::Sql(A::CallFunction), function("abs")),
-        ("xxxxx.", Action::Sql(A::CallFunction), function("LIKE")),
-        ("..xxx.", Action::Sql(A::CallFunction), function("datetime")),
-        ("..xxx.", Action::Sql(A::CallFunction), function("randomblob")),
-        ("...xx.", Action::Sql(A::CallFunction), function("sqlite_rename_table")),
-        ("......", Action::Sql(A::CallFunction), function("load_extension")),
-        ("......", Action::Sql(A::CallFunction), function("fts3_tokenizer")),
-        ("......", Action::Sql(A::CallFunction), function("sqlite_log")),
-        ("......", Action::Sql(A::Pragma), Resource::pragma("writable_schema")),
-        ("...xx.", Action::Sql(A::Pragma), Resource::pragma("table_info")),
-        (
-            ".xxx..",
-            Action::Host(Capability::QueryDatabase),
-            Resource::database("main"),
-        ),
-        (
-            "..xx..",
-            Action::Host(Capability::ExecuteDatabase),
-            Resource::database("main"),
-        ),
-        (
-            ".xxx..",
-            Action::Host(Capability::WriteLog),
-            Resource::host_function("stockade#log"),
-        ),
-        (
-            "..xx..",
-            Action::Host(Capability::ReadClock),
-            Resource::host_function("stockade#clock_now_ms"),
-        ),
-    ];
-    for (expected, action, resource) in rows {
-        let found: String = plans
-            .iter()
-            .map(|plan| if allows(plan, action, &resource) { 'x' } else { '.' })
-            .collect();
-        assert_eq!(found, expected, "{} {resource}", action.id());
-    }
-}
-
-#[test]
-fn a_pragma_that_is_given_anything_is_a_write() {
-    let plan = store().plan(&Principal::profile("walkin")).unwrap();
-    let asked = |pragma: &str, argument: Option<&str>| {
-        let context: Vec<_> = argument
-            .map(|text| ("argument", Value::Text(text.to_owned())))
-            .into_iter()
-            .collect();
-        let resource = Resource::pragma(pragma);
-        plan.decide(&Question {
-            action: Action::Sql(SqlAction::Pragma),
-            resource: &resource,
-            context: &context,
-        })
-        .allowed
-    };
-    assert!(asked("user_version", None));
-    assert!(!asked("user_version", Some("7")));
-    assert!(!asked("user_version", Some("")));
-    assert!(asked("TABLE_INFO", Some("notes")));
-    assert!(!asked("max_page_count", None));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::fmt::Fmt;
 use crate::init::Init;
 use crate::replay::Replay;
 use crate::run::Run;
+use crate::test::Test;
 
 /// Fences untrusted WebAssembly modules and SQL with Cedar policies, and proves by attack that the fence holds.
 #[derive(Debug, Parser)]
@@ -84,6 +85,15 @@ Examples:
   policyctl completions zsh > ~/.zfunc/_policyctl
   policyctl completions fish > ~/.config/fish/completions/policyctl.fish")]
     Completions(Completions),
+    /// Run the tests beside policies, and say what they have not seen
+    #[command(after_help = "\
+Examples:
+  policyctl test                               this folder, or else the stock profiles
+  policyctl test grants.tests.yaml             with grants.cedar and grants.entities.json beside it
+  policyctl test --min-coverage 100 policies/
+  policyctl test --format junit > report.xml
+  policyctl test --watch --filter salary grants.cedar")]
+    Test(Test),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

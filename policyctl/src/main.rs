@@ -13,6 +13,7 @@ mod init;
 mod replay;
 mod run;
 mod sources;
+mod test;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Fmt(arguments) => fmt::fmt(&arguments),
         Command::Init(arguments) => init::init(&arguments),
         Command::Completions(arguments) => completions::completions(&arguments),
+        Command::Test(arguments) => test::test(&arguments),
     };
     let exit = answer.unwrap_or_else(|failure| {
         failure.tell();

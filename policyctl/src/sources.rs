@@ -100,9 +100,15 @@ pub(crate) fn read_one(path: &Path) -> Result<Source, Failure> {
             )));
         }
     };
-    let file = fs::File::open(path).map_err(|error| Failure::new(format!("cannot read `{name}`: {error}")))?;
-    let text = text(&name, read_limited(file, &name)?)?;
+    let text = read_text(path)?;
     Ok(Source { name, text, kind })
+}
+
+/// A file's text.
+pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
+    let name = path.display().to_string();
+    let file = fs::File::open(path).map_err(|error| Failure::new(format!("cannot read `{name}`: {error}")))?;
+    text(&name, read_limited(file, &name)?)
 }
 
 /// Everything up to a limit that no honest policy file meets.

@@ -19,8 +19,10 @@ pub(super) struct Reference<'a> {
     vocabulary: &'a Vocabulary,
     policies: PolicySet,
     authorizer: Authorizer,
-    /// The entities around each principal and resource that was asked about.
-    around: HashMap<(Arc<Principal>, Option<Arc<Resource>>), Entities>,
+    /// The resources that are going to be asked about. All at once, because adding one costs as much as adding all.
+    resources: Vec<Entity>,
+    /// All entities, with each principal that was asked about.
+    around: HashMap<Arc<Principal>, Arc<Entities>>,
 }
 
 /// Its answer.
@@ -34,38 +36,46 @@ pub(super) struct Told {
 /// A question in Cedar's form.
 pub(super) struct Put {
     pub(super) request: Request,
-    pub(super) entities: Entities,
+    pub(super) entities: Arc<Entities>,
 }
 
 impl<'a> Reference<'a> {
-    pub(super) fn new(ready: &'a Ready, vocabulary: &'a Vocabulary) -> Result<Self, String> {
+    pub(super) fn new<'r>(
+        ready: &'a Ready,
+        vocabulary: &'a Vocabulary,
+        asked_about: impl IntoIterator<Item = &'r Resource>,
+    ) -> Result<Self, String> {
         let policies = ready.policies.iter().map(|loaded| loaded.policy.clone());
+        let mut resources: HashMap<EntityUid, Entity> = HashMap::new();
+        for resource in asked_about {
+            let uid = uid_of(resource)?;
+            if ready.entities.get(&uid).is_none() && !resources.contains_key(&uid) {
+                resources.insert(uid, entity_of(resource)?);
+            }
+        }
         Ok(Self {
             ready,
             vocabulary,
             policies: PolicySet::from_policies(policies).map_err(|error| error.to_string())?,
             authorizer: Authorizer::new(),
+            resources: resources.into_values().collect(),
             around: HashMap::new(),
         })
     }
 
     /// A question about a resource.
-    pub(super) fn put(
-        &mut self,
-        principal: &Arc<Principal>,
-        question: &Question<'_>,
-        resource: &Arc<Resource>,
-    ) -> Result<Put, String> {
+    pub(super) fn put(&mut self, principal: &Arc<Principal>, question: &Question<'_>) -> Result<Put, String> {
         let context = context_of(question)?;
-        let entities = self.around(principal, Some(resource))?;
-        self.request(principal, question.action.id(), uid_of(resource)?, context, entities)
+        let entities = self.around(principal)?;
+        let resource = uid_of(question.resource)?;
+        self.request(principal, question.action.id(), resource, context, entities)
     }
 
     /// A question about an amount.
     pub(super) fn put_amount(&mut self, principal: &Arc<Principal>, meter: Meter, amount: i64) -> Result<Put, String> {
         let attribute = (meter.unit().name().to_owned(), RestrictedExpression::new_long(amount));
         let context = Context::from_pairs([attribute]).map_err(|error| error.to_string())?;
-        let entities = self.around(principal, None)?;
+        let entities = self.around(principal)?;
         self.request(
             principal,
             meter.action(),
@@ -92,7 +102,7 @@ impl<'a> Reference<'a> {
         action: &str,
         resource: EntityUid,
         context: Context,
-        entities: Entities,
+        entities: Arc<Entities>,
     ) -> Result<Put, String> {
         let principal = uid(principal.kind.name(), &principal.id)?;
         let schema = Some(&self.vocabulary.schema);
@@ -101,31 +111,19 @@ impl<'a> Reference<'a> {
         Ok(Put { request, entities })
     }
 
-    fn around(&mut self, principal: &Arc<Principal>, resource: Option<&Arc<Resource>>) -> Result<Entities, String> {
-        let key = (Arc::clone(principal), resource.cloned());
-        if let Some(known) = self.around.get(&key) {
-            return Ok(known.clone());
+    fn around(&mut self, principal: &Arc<Principal>) -> Result<Arc<Entities>, String> {
+        if let Some(known) = self.around.get(principal) {
+            return Ok(Arc::clone(known));
         }
-        let entities = match resource {
-            None => Compiler::new(self.ready, self.vocabulary, principal)
-                .map(|compiler| compiler.entities().clone())
-                .map_err(|_| format!("`{}` is not in profile `{}`", principal.id, principal.profile))?,
-            Some(resource) => {
-                let entities = self.around(principal, None)?;
-                match entities.get(&uid_of(resource)?) {
-                    Some(_) => entities,
-                    None => self.with(entities, entity_of(resource)?)?,
-                }
-            }
-        };
-        self.around.insert(key, entities.clone());
+        let declared = Compiler::new(self.ready, self.vocabulary, principal)
+            .map(|compiler| compiler.entities().clone())
+            .map_err(|_| format!("`{}` is not in profile `{}`", principal.id, principal.profile))?;
+        let entities = declared
+            .add_entities(self.resources.iter().cloned(), Some(&self.vocabulary.schema))
+            .map_err(|error| error.to_string())?;
+        let entities = Arc::new(entities);
+        self.around.insert(Arc::clone(principal), Arc::clone(&entities));
         Ok(entities)
-    }
-
-    fn with(&self, entities: Entities, entity: Entity) -> Result<Entities, String> {
-        entities
-            .add_entities([entity], Some(&self.vocabulary.schema))
-            .map_err(|error| error.to_string())
     }
 }
 

@@ -42,8 +42,12 @@ pub(super) struct Examiner<'a> {
 type Judged = (Option<Problem>, Vec<String>);
 
 impl<'a> Examiner<'a> {
-    pub(super) fn new(store: &'a PolicyStore, depth: Depth) -> Result<Self, String> {
+    pub(super) fn new(store: &'a PolicyStore, cases: &[Case], depth: Depth) -> Result<Self, String> {
         let ready = store.ready();
+        let resources = cases.iter().filter_map(|case| match &case.asked {
+            Asked::Request { resource, .. } => Some(&**resource),
+            Asked::Amount { .. } | Asked::Bound { .. } => None,
+        });
         let places = ready
             .policies
             .iter()
@@ -51,7 +55,7 @@ impl<'a> Examiner<'a> {
         Ok(Self {
             depth,
             store,
-            reference: Reference::new(ready, vocabulary()?)?,
+            reference: Reference::new(ready, vocabulary()?, resources)?,
             plans: HashMap::new(),
             places: places.collect(),
         })
@@ -133,7 +137,7 @@ impl<'a> Examiner<'a> {
         if self.depth == Depth::Plan && (case.by.is_none() || planned.allowed != allowed) {
             return Ok(compared(case, allowed, planned));
         }
-        let put = self.reference.put(&case.principal, &question, resource)?;
+        let put = self.reference.put(&case.principal, &question)?;
         let told = self.answer(&put, action.id());
         if let Some(ledger) = ledger {
             ledger.asked(action.id(), &put.request, &put.entities, &told.policies);
@@ -155,14 +159,19 @@ impl<'a> Examiner<'a> {
     ) -> Result<Judged, String> {
         let bound = plan.bound(meter);
         let told = self.reach(case, meter, amount, ledger)?;
-        let planned = Told {
-            allowed: bound.permits(amount),
-            policies: told.policies.clone(),
-        };
-        if told.allowed != planned.allowed && !uses_nothing(bound, amount) {
+        let is_permitted = bound.permits(amount);
+        if told.allowed != is_permitted && !uses_nothing(bound, amount) {
+            let planned = Told {
+                allowed: is_permitted,
+                policies: plan.binding(meter).to_vec(),
+            };
             return Ok(disagreement(&planned, told));
         }
-        Ok(compared(case, allowed, planned))
+        let told = Told {
+            allowed: is_permitted,
+            ..told
+        };
+        Ok(compared(case, allowed, told))
     }
 
     fn bound(
@@ -334,4 +343,52 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::read::{TestFile, read};
+
+    /// A plan that says something else than Cedar is not believed, whatever the test expects.
+    #[test]
+    fn a_plan_that_cedar_contradicts_is_a_failure_of_its_own_kind() {
+        let store = PolicyStore::stock().unwrap();
+        let text = "
+requests:
+  - {principal: pure, action: select, resource: 'Database::\"main\"', expect: allow}
+  - {principal: pure, action: elapse, context: {millis: 200}, expect: allow}
+bounds:
+  - {principals: pure, meters: {elapse: 500 ms}}
+";
+        let file = TestFile {
+            name: "a.tests.yaml".to_owned(),
+            text: text.to_owned(),
+        };
+        let file = read(&file).unwrap();
+        let mut examiner = Examiner::new(&store, &file.cases, Depth::Whole).unwrap();
+        let of_another = store.plan(&Principal::profile("untrusted")).unwrap();
+        examiner
+            .plans
+            .insert(Arc::new(Principal::profile("pure")), Ok(of_another));
+        let problems: Vec<_> = file
+            .cases
+            .iter()
+            .map(|case| examiner.examine(case, None).problem)
+            .collect();
+        let disagreement = |plan: &str, cedar: &str| {
+            Some(Problem::Disagreement {
+                plan: plan.to_owned(),
+                cedar: cedar.to_owned(),
+            })
+        };
+        assert_eq!(
+            problems,
+            [
+                disagreement("allowed by `untrusted-compute`", "denied: no policy permits it"),
+                disagreement("allowed by `untrusted-deadline`", "denied: no policy permits it"),
+                disagreement("at most 500 ms", "denied: no policy permits it at 500"),
+            ]
+        );
+    }
 }

@@ -153,7 +153,7 @@ impl Suite {
             };
             let meant = file.cases.iter().filter(is_meant);
             match with_entities(store, &file.entities) {
-                Ok(store) => match Examiner::new(&store, Depth::Whole) {
+                Ok(store) => match Examiner::new(&store, &file.cases, Depth::Whole) {
                     Ok(mut examiner) => cases.extend(meant.map(|case| examiner.examine(case, ledger.as_mut()))),
                     Err(reason) => cases.extend(meant.map(|case| CaseResult::unasked(case, &reason))),
                 },
@@ -176,7 +176,7 @@ impl Suite {
                 Ok(store) => store,
                 Err(reason) => return unasked(reason),
             };
-            match Examiner::new(&store, Depth::Plan) {
+            match Examiner::new(&store, &file.cases, Depth::Plan) {
                 Ok(mut examiner) => file
                     .cases
                     .iter()

@@ -327,8 +327,8 @@ impl Reader {
         }
         for (resource, asked) in whole.resources.iter().zip(asked_of_resource) {
             if !asked {
-                let id = resource.id();
-                let never = Mistake::new(&id, format!("no action of the table is done to {resource}")).with_help(
+                let written = resource.to_string();
+                let never = Mistake::new(&written, format!("no action of the table is done to {resource}")).with_help(
                     format!("add an action on a `{}`, or leave it out", resource.kind().name()),
                 );
                 self.keep::<()>(piece, Err(never));
@@ -484,7 +484,7 @@ impl Cells<'_> {
         let cell = (
             place(p, &principal.id, "principals")?,
             place(a, action.id(), "actions")?,
-            place(r, &resource.id(), "resources")?,
+            place(r, &resource.to_string(), "resources")?,
         );
         match self.said.insert(cell, ruling.clone()) {
             None => Ok(()),

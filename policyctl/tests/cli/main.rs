@@ -7,3 +7,4 @@ mod changes;
 mod documented;
 mod folder;
 mod leftovers;
+mod policy_tests;
