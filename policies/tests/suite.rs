@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use stockade_policies::suite::{Problem, Suite, SuiteError, SuiteRun, TestFile, schema, stock_tests};
+use stockade_policies::suite::{CaseResult, Problem, Suite, SuiteError, SuiteRun, TestFile, schema, stock_tests};
 use stockade_policies::{PolicyStore, Source, SourceKind, Stock};
 
 /// The folder with the stock profiles, the examples and the schema of tests.
@@ -202,7 +202,7 @@ when { context.millis <= 1000 };
 /// The problem of the only case that fails, and its line.
 fn problem(policies: &str, tests: &str) -> (Problem, usize) {
     let run = run(policies, tests);
-    let failed: Vec<_> = run.cases.into_iter().filter(|case| case.is_failed()).collect();
+    let failed: Vec<_> = run.cases.into_iter().filter(CaseResult::is_failed).collect();
     let [failed] = <[_; 1]>::try_from(failed).unwrap_or_else(|failed| panic!("{failed:#?}"));
     (failed.problem.unwrap(), failed.location.line)
 }

@@ -55,7 +55,7 @@ pub(crate) enum Format {
     Human,
     /// For programs: one JSON object
     Json,
-    /// For CI: JUnit's XML
+    /// For CI: junit's XML
     Junit,
     /// For CI: the Test Anything Protocol
     Tap,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::folder::{Folder, Ran};
 
 /// How long a watched run may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const POLICY: &str = r#"@id("clock") permit (principal in Profile::"p", action == Action::"readClock", resource);"#;
 const ENTITIES: &str = r#"[{"uid": {"type": "Profile", "id": "p"}, "attrs": {}, "parents": []}]"#;
