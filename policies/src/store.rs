@@ -219,12 +219,6 @@ impl PolicyStore {
             .map(|policy| &policy.location)
     }
 
-    /// The policies and entities themselves.
-    #[cfg(feature = "workbench")]
-    pub(crate) fn ready(&self) -> &Ready {
-        &self.0.ready
-    }
-
     /// What compiles the plan of one principal.
     #[cfg(feature = "workbench")]
     pub(crate) fn compiler<'a>(&'a self, principal: &'a Principal) -> Result<Compiler<'a>, PlanError> {
