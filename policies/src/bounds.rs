@@ -28,19 +28,15 @@ pub(crate) enum NoBound {
 }
 
 /// One policy's say.
-struct Ruling {
-    id: String,
-    forbids: bool,
-    truth: Truth,
+pub(crate) struct Ruling {
+    pub(crate) id: String,
+    pub(crate) forbids: bool,
+    pub(crate) truth: Truth,
 }
 
 /// Works out the bound from residual policies: those that partial evaluation has left.
 pub(crate) fn bound_of(policies: impl IntoIterator<Item = Policy>, attribute: &str) -> Result<Bounded, NoBound> {
-    let mut rulings = policies
-        .into_iter()
-        .map(|policy| ruling(&policy, attribute))
-        .collect::<Result<Vec<_>, _>>()?;
-    rulings.sort_by(|a, b| a.id.cmp(&b.id));
+    let rulings = rulings(policies, attribute)?;
     let permitted = together(&rulings, false);
     let forbidden = together(&rulings, true);
     let allowed = permitted
@@ -57,6 +53,16 @@ pub(crate) fn bound_of(policies: impl IntoIterator<Item = Policy>, attribute: &s
         policies: binding(&rulings, &allowed),
         edges: edges(&rulings),
     })
+}
+
+/// What each policy says, sorted by id.
+pub(crate) fn rulings(policies: impl IntoIterator<Item = Policy>, attribute: &str) -> Result<Vec<Ruling>, NoBound> {
+    let mut rulings = policies
+        .into_iter()
+        .map(|policy| ruling(&policy, attribute))
+        .collect::<Result<Vec<_>, _>>()?;
+    rulings.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(rulings)
 }
 
 fn ruling(policy: &Policy, attribute: &str) -> Result<Ruling, NoBound> {

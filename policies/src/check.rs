@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 
-use crate::finding::{Finding, Severity};
-use crate::load::load;
+use crate::finding::{Allowed, Finding, Severity};
+use crate::lint::{Allowances, Reviewed, advise};
+use crate::load::{Loaded, load, sort};
 use crate::plan::{Bound, Plan};
+use crate::schema::vocabulary;
 use crate::store::{Source, Stock};
 use crate::vocabulary::{Action, Meter, Unit};
 
@@ -13,6 +15,8 @@ use crate::vocabulary::{Action, Meter, Unit};
 pub struct Report {
     /// What is wrong, errors first.
     pub findings: Vec<Finding>,
+    /// What would be a finding, had its policy not allowed it and said why.
+    pub allowed: Vec<Allowed>,
     /// What each profile may do. Empty where the policies could not be read.
     pub profiles: Vec<ProfileReport>,
 }
@@ -74,14 +78,40 @@ pub struct CapabilityReport {
 }
 
 /// Checks a policy set and says what it allows.
+///
+/// Beside what loading finds, this says what is hardly what was meant. Where there are errors it says no more than those:
+/// what a set comes to is only known when they are mended.
 #[must_use]
 pub fn check(sources: &[Source], stock: Stock) -> Report {
-    let loaded = load(sources, stock);
+    let mut loaded = load(sources, stock);
+    advice(&mut loaded, sources);
     let profiles = loaded.plans.iter().map(|(name, plan)| report_of(name, plan)).collect();
     Report {
         findings: loaded.findings,
+        allowed: loaded.allowed,
         profiles,
     }
+}
+
+fn advice(loaded: &mut Loaded, sources: &[Source]) {
+    if loaded.is_refused() {
+        return;
+    }
+    let (Some(ready), Ok(vocabulary)) = (&loaded.ready, vocabulary()) else {
+        return;
+    };
+    let advice = advise(&Reviewed {
+        ready,
+        plans: &loaded.plans,
+        sources,
+        vocabulary,
+    });
+    let allowances = Allowances::of(&ready.policies);
+    let (advice, allowed) = allowances.apply(advice);
+    loaded.allowed.extend(allowed);
+    loaded.findings.extend(advice);
+    loaded.findings.extend(allowances.complaints(&loaded.allowed));
+    sort(&mut loaded.findings, sources);
 }
 
 fn report_of(name: &str, plan: &Plan) -> ProfileReport {

@@ -6,10 +6,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use cedar_policy::Policy;
 use cedar_policy::{
     Authorizer, Context, Decision as Ruling, Entities, Entity, EntityUid, PartialEntities, PartialEntityUid,
-    PartialRequest, PolicySet, Request, RestrictedExpression, TpeResponse,
+    PartialRequest, Policy, PolicySet, Request, RestrictedExpression, TpeResponse,
 };
 
-use crate::bounds::{Bounded, NoBound, bound_of};
+use crate::bounds::{self, Bounded, NoBound, bound_of};
 use crate::condition::written_numbers;
 use crate::parse::LoadedPolicy;
 use crate::plan::{ActionAnswer, Answer, Bound, Content, MeterBound, Plan, PolicyText};
@@ -123,10 +123,18 @@ impl<'a> Compiler<'a> {
     }
 
     fn bound(&self, meter: Meter) -> Result<Bounded, NoPlan> {
+        bound_of(self.left(meter)?, meter.unit().name()).map_err(|problem| NoPlan::Meter(meter, problem))
+    }
+
+    /// What each policy comes to on a meter, once it is known who asks.
+    pub(crate) fn rulings(&self, meter: Meter) -> Result<Vec<bounds::Ruling>, NoPlan> {
+        bounds::rulings(self.left(meter)?, meter.unit().name()).map_err(|problem| NoPlan::Meter(meter, problem))
+    }
+
+    fn left(&self, meter: Meter) -> Result<Vec<Policy>, NoPlan> {
         let resource = PartialEntityUid::from_concrete(uid("Meter", meter.resource())?);
         let request = self.request(meter.action(), resource)?;
-        let response = self.evaluate(meter.action(), &request)?;
-        bound_of(response.policies(), meter.unit().name()).map_err(|problem| NoPlan::Meter(meter, problem))
+        Ok(self.evaluate(meter.action(), &request)?.policies().collect())
     }
 
     fn request(&self, action: &str, resource: PartialEntityUid) -> Result<PartialRequest, NoPlan> {

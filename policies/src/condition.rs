@@ -23,6 +23,25 @@ pub(crate) fn truth_of(policy: &Policy, attribute: &str) -> Result<Truth, NotLin
     Ok(truth)
 }
 
+/// The same of one expression.
+pub(crate) fn truth_of_expression(expr: &Expr, attribute: &str) -> Result<Truth, NotLinear> {
+    Reader { attribute }.truth(expr)
+}
+
+/// The attributes of the context that the expression reads, each once.
+pub(crate) fn context_attributes(expr: &Expr) -> Vec<String> {
+    let mut names = Vec::new();
+    visit(expr, &mut |expr| {
+        if let Expr::GetAttr { expr, attr } = expr
+            && is_context(expr)
+            && !names.iter().any(|name| *name == attr.as_str())
+        {
+            names.push(attr.to_string());
+        }
+    });
+    names
+}
+
 struct Reader<'a> {
     attribute: &'a str,
 }
@@ -164,10 +183,15 @@ pub(crate) fn can_error(policy: &Policy) -> bool {
     let Ok(policy) = policy.to_pst() else { return true };
     policy.body().clauses().iter().any(|clause| {
         let (Clause::When(condition) | Clause::Unless(condition)) = clause;
-        let mut risky = false;
-        visit(condition, &mut |expr| risky |= is_risky(expr));
-        risky
+        expression_can_error(condition)
     })
+}
+
+/// The same of one expression.
+pub(crate) fn expression_can_error(expr: &Expr) -> bool {
+    let mut risky = false;
+    visit(expr, &mut |expr| risky |= is_risky(expr));
+    risky
 }
 
 fn is_risky(expr: &Expr) -> bool {
@@ -215,7 +239,8 @@ fn constant(expr: &Expr) -> Option<i64> {
     }
 }
 
-fn visit(expr: &Expr, look: &mut dyn FnMut(&Expr)) {
+/// Shows every part of an expression, the whole first.
+pub(crate) fn visit(expr: &Expr, look: &mut dyn FnMut(&Expr)) {
     look(expr);
     match expr {
         Expr::UnaryOp { expr, .. }

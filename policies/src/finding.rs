@@ -1,17 +1,20 @@
 //! What is wrong with a policy set, where, and what to do about it.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::Serialize;
 
+use crate::nearest::nearest;
+
 macro_rules! codes {
-    ($($variant:ident $name:literal $doc:literal)*) => {
+    ($($severity:ident $variant:ident $name:literal)*) => {
         /// What kind of thing is wrong. The kebab-case names are stable: people search for them.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(rename_all = "kebab-case")]
         #[non_exhaustive]
         pub enum Code {
-            $(#[doc = $doc] $variant,)*
+            $(#[doc = include_str!(concat!("../diagnostics/", $name, ".md"))] $variant,)*
         }
 
         impl Code {
@@ -24,33 +27,103 @@ macro_rules! codes {
                 match self { $(Self::$variant => $name),* }
             }
 
-            /// What it means, in one sentence.
+            /// How bad every finding of this kind is.
             #[must_use]
-            pub const fn meaning(self) -> &'static str {
-                match self { $(Self::$variant => $doc),* }
+            pub const fn severity(self) -> Severity {
+                match self { $(Self::$variant => Severity::$severity),* }
+            }
+
+            /// What it means, why it matters, what to avoid and what to prefer, in Markdown: `policies/diagnostics/NAME.md`.
+            ///
+            /// A block marked `avoid` provokes the code and one marked `prefer` is clean, beside the stock profiles and in a
+            /// profile `team` that is nested in `pure`, unless the example declares its own.
+            #[must_use]
+            pub const fn page(self) -> &'static str {
+                match self { $(Self::$variant => include_str!(concat!("../diagnostics/", $name, ".md"))),* }
             }
         }
     };
 }
 
 codes! {
-    Syntax "syntax" "The text is not a Cedar policy."
-    MissingId "missing-id" "A policy has no `@id`, so no denial could name it."
-    DuplicateId "duplicate-id" "Two policies have the same `@id`."
-    Template "template" "A policy has a slot, and nothing here links templates."
-    Validation "validation" "A policy does not fit the schema."
-    ValidationWarning "validation-warning" "A policy fits the schema but cannot mean what it says."
-    Entities "entities" "An entities file cannot be read or does not fit the schema."
-    UnknownProfile "unknown-profile" "A profile is named that is declared nowhere."
-    ProfileCycle "profile-cycle" "A profile is nested in itself."
-    ResourceId "resource-id" "A resource is named in a way that no request names it, so it can never match."
-    MeterResource "meter-resource" "A policy on a meter names the wrong `Meter`, so it can never match."
-    MeterNotInterval "meter-not-interval" "A condition on a meter is not linear, so it is not a number."
-    MeterWithHoles "meter-with-holes" "A meter allows a larger amount and forbids a smaller one."
-    ForbidCanError "forbid-can-error" "A forbid whose condition errors would silently not forbid."
-    UnboundedMeter "unbounded-meter" "A meter is permitted without a limit."
-    ReservedAction "reserved-action" "A policy names an action that nothing in this runtime asks about."
-    PlanMismatch "plan-mismatch" "A compiled plan and Cedar's authorizer disagree, so the plan is not used."
+    Error Syntax "syntax"
+    Error MissingId "missing-id"
+    Error DuplicateId "duplicate-id"
+    Error Template "template"
+    Error Validation "validation"
+    Error ValidationWarning "validation-warning"
+    Error Entities "entities"
+    Error UnknownProfile "unknown-profile"
+    Error ProfileCycle "profile-cycle"
+    Error ResourceId "resource-id"
+    Error MeterResource "meter-resource"
+    Error MeterNotInterval "meter-not-interval"
+    Error MeterWithHoles "meter-with-holes"
+    Error ForbidCanError "forbid-can-error"
+    Error PlanMismatch "plan-mismatch"
+    Warning UnboundedMeter "unbounded-meter"
+    Warning ReservedAction "reserved-action"
+    Warning UnknownEntity "unknown-entity"
+    Warning MeterNeverGranted "meter-never-granted"
+    Warning RedundantPolicy "redundant-policy"
+    Warning ShadowedPolicy "shadowed-policy"
+    Warning ConstantCondition "constant-condition"
+    Warning UnscopedPermit "unscoped-permit"
+    Warning DangerousGrant "dangerous-grant"
+    Warning LoosePattern "loose-pattern"
+    Warning OddAmount "odd-amount"
+    Warning BadAllow "bad-allow"
+    Warning UnusedAllow "unused-allow"
+}
+
+impl Code {
+    /// What it means, in one sentence: the first paragraph of its page.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        self.paragraph(1)
+    }
+
+    /// Why it matters: the second paragraph of its page.
+    #[must_use]
+    pub fn why(self) -> &'static str {
+        self.paragraph(2)
+    }
+
+    fn paragraph(self, index: usize) -> &'static str {
+        self.page().split("\n\n").nth(index).map_or("", str::trim)
+    }
+}
+
+impl FromStr for Code {
+    type Err = UnknownCode;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.iter().copied().find(|code| code.name() == name);
+        known.ok_or_else(|| UnknownCode {
+            name: name.to_owned(),
+            nearest: nearest(name, Self::ALL.iter().map(|code| code.name())),
+        })
+    }
+}
+
+/// No code has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no finding has the code `{name}`; {}", instead(nearest.as_deref()))]
+pub struct UnknownCode {
+    /// What was asked for.
+    pub name: String,
+    /// The code with the most similar name.
+    pub nearest: Option<String>,
+}
+
+fn instead(nearest: Option<&str>) -> String {
+    match nearest {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!(
+            "the codes are {}",
+            Code::ALL.iter().map(|code| code.name()).collect::<Vec<_>>().join(", ")
+        ),
+    }
 }
 
 impl fmt::Display for Code {
@@ -168,6 +241,15 @@ impl fmt::Display for Finding {
 }
 
 impl std::error::Error for Finding {}
+
+/// A finding that its policy allows, and why: `@allow("unscoped-permit: every guest may log")`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Allowed {
+    /// What is allowed.
+    pub finding: Finding,
+    /// Why, in the author's words.
+    pub reason: String,
+}
 
 #[cfg(test)]
 mod tests {

@@ -44,7 +44,8 @@ pub use check::{BoundReport, CapabilityReport, Grant, ProfileReport, Report, che
 #[cfg(feature = "workbench")]
 pub use diff::{Difference, diff};
 pub use explain::{ActionDoc, ActionKind, action_ids, describe};
-pub use finding::{Code, Finding, Location, Severity};
+pub use finding::{Allowed, Code, Finding, Location, Severity, UnknownCode};
+pub use lint::{MODULE_NEEDS, STATEMENT_NEEDS};
 pub use plan::{Bound, Decision, Plan};
 pub use principal::{Principal, PrincipalKind};
 pub use resource_text::ResourceError;

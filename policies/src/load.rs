@@ -7,8 +7,8 @@ use cedar_policy::{PolicySet, ValidationError, ValidationMode, Validator};
 use crate::bounds::NoBound;
 use crate::compile::{Compiler, NoPlan, Ready};
 use crate::entities::declare;
-use crate::finding::{Code, Finding, Location, Severity};
-use crate::lint::{lint, unbounded};
+use crate::finding::{Allowed, Code, Finding, Location, Severity};
+use crate::lint::{Allowances, lint, unbounded};
 use crate::nearest::nearest;
 use crate::parse::{LoadedPolicy, Written, described, parse};
 use crate::plan::{Bound, Plan};
@@ -23,6 +23,8 @@ use crate::vocabulary::{Action, Meter};
 pub(crate) struct Loaded {
     /// Errors first, then in the order of the sources.
     pub(crate) findings: Vec<Finding>,
+    /// What would be a finding, had its policy not allowed it.
+    pub(crate) allowed: Vec<Allowed>,
     /// The policy set, where it could be read and fits the schema.
     pub(crate) ready: Option<Ready>,
     /// The plan of each profile that has one.
@@ -44,8 +46,9 @@ pub(crate) fn load(sources: &[Source], stock: Stock) -> Loaded {
     let built_in = all.len();
     all.extend_from_slice(sources);
     let mut findings = Vec::new();
+    let mut allowances = Allowances::default();
     let (ready, plans) = match vocabulary() {
-        Ok(vocabulary) => ready(&all, built_in, vocabulary, &mut findings),
+        Ok(vocabulary) => ready(&all, built_in, vocabulary, &mut findings, &mut allowances),
         Err(error) => {
             findings.push(Finding::error(
                 Code::Validation,
@@ -54,8 +57,14 @@ pub(crate) fn load(sources: &[Source], stock: Stock) -> Loaded {
             (None, BTreeMap::new())
         }
     };
+    let (mut findings, allowed) = allowances.apply(findings);
     sort(&mut findings, &all);
-    Loaded { findings, ready, plans }
+    Loaded {
+        findings,
+        allowed,
+        ready,
+        plans,
+    }
 }
 
 fn ready(
@@ -63,6 +72,7 @@ fn ready(
     built_in: usize,
     vocabulary: &Vocabulary,
     findings: &mut Vec<Finding>,
+    allowances: &mut Allowances,
 ) -> (Option<Ready>, BTreeMap<String, Plan>) {
     let declared = declare(
         sources.iter().filter(|source| source.kind == SourceKind::Entities),
@@ -78,8 +88,9 @@ fn ready(
         vocabulary,
         findings,
     );
+    *allowances = Allowances::of(&policies);
     validate(&policies, sources, vocabulary, findings);
-    findings.extend(lint(&policies, sources, &declared.profiles, vocabulary));
+    findings.extend(lint(&policies, &declared.profiles, vocabulary));
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         return (None, BTreeMap::new());
     }
@@ -355,7 +366,8 @@ fn list(names: &[String]) -> String {
         .join(", ")
 }
 
-fn sort(findings: &mut [Finding], sources: &[Source]) {
+/// Errors first, then by place; what has none comes first.
+pub(crate) fn sort(findings: &mut [Finding], sources: &[Source]) {
     let order: BTreeMap<&str, usize> = sources
         .iter()
         .enumerate()

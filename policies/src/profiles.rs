@@ -35,3 +35,13 @@ pub(crate) fn stock_sources() -> Vec<Source> {
         })
         .collect()
 }
+
+/// The SQL functions that the stock puts into classes.
+pub(crate) fn stock_functions() -> impl Iterator<Item = String> {
+    let text = STOCK.iter().find(|(_, name, _)| *name == "stock/functions.json");
+    let rows: Vec<serde_json::Value> = text
+        .and_then(|(_, _, text)| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    rows.into_iter()
+        .filter_map(|row| Some(row.pointer("/uid/id")?.as_str()?.to_owned()))
+}

@@ -143,7 +143,9 @@ impl PolicyStore {
         if loaded.is_refused() {
             return Err(LoadError(loaded.findings));
         }
-        let Loaded { findings, ready, plans } = loaded;
+        let Loaded {
+            findings, ready, plans, ..
+        } = loaded;
         match ready {
             Some(ready) => Ok(Self(Arc::new(Inner {
                 warnings: findings,

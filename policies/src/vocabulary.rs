@@ -305,6 +305,17 @@ impl Capability {
         }
     }
 
+    /// The id of the one host function that it is asked about: `stockade#log`. Nothing where it is asked about a database.
+    #[must_use]
+    pub const fn host_function(self) -> Option<&'static str> {
+        match self {
+            Self::WriteLog => Some("stockade#log"),
+            Self::ReadClock => Some("stockade#clock_now_ms"),
+            Self::ReadRandom => Some("stockade#random_fill"),
+            Self::QueryDatabase | Self::ExecuteDatabase => None,
+        }
+    }
+
     /// What kind of resource the capability is asked about.
     #[must_use]
     pub const fn resource(self) -> ResourceKind {

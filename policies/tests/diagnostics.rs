@@ -1,210 +1,98 @@
-//! Each thing that can be wrong, provoked, beside the same thing done right.
+//! Each thing that can be wrong, as its page in `policies/diagnostics` shows it: provoked, and done right.
+
+#![expect(clippy::panic, clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::LazyLock;
 
-use stockade_policies::{Code, PlanError, PolicyStore, Principal, Severity, Source, SourceKind, Stock, check};
-
-struct Case {
-    code: Code,
-    /// Policies and entities that provoke it.
-    wrong: (&'static str, &'static str),
-    /// The same, done right.
-    right: (&'static str, &'static str),
-}
+use stockade_policies::{Code, Finding, PlanError, PolicyStore, Principal, Severity, Source, SourceKind, Stock, check};
 
 const NO_ENTITIES: &str = "[]";
 const TEAM: &str =
     r#"[{"uid": {"type": "Profile", "id": "team"}, "attrs": {}, "parents": [{"type": "Profile", "id": "pure"}]}]"#;
 
-macro_rules! case {
-    ($code:ident, $wrong:expr, $right:expr) => {
-        Case {
-            code: Code::$code,
-            wrong: ($wrong, TEAM),
-            right: ($right, TEAM),
-        }
-    };
-    ($code:ident, entities $wrong:expr, $right:expr) => {
-        Case {
-            code: Code::$code,
-            wrong: ("", $wrong),
-            right: ("", $right),
-        }
-    };
+/// One example of a page.
+struct Example {
+    code: Code,
+    /// It is what to avoid; otherwise, what to prefer.
+    is_wrong: bool,
+    policies: Option<String>,
+    entities: Option<String>,
 }
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "a table: the code, what provokes it, and the same done right"
-)]
-fn cases() -> Vec<Case> {
-    vec![
-        case!(
-            Syntax,
-            r#"@id("a") permit (principal, action == Action::"readClock", resource) when { 1 + };
-@id("b") permit (principal, action == Action::"readClock", resource);
-@id("c") permit (principal action, resource);"#,
-            r#"@id("a") permit (principal, action == Action::"readClock", resource); // all; of it"#
-        ),
-        case!(
-            MissingId,
-            r#"// who is this?
-permit (principal in Profile::"team", action == Action::"readClock", resource);"#,
-            r#"@id("team-clock") permit (principal in Profile::"team", action == Action::"readClock", resource);"#
-        ),
-        case!(
-            DuplicateId,
-            r#"@id("pure-deadline")
-forbid (principal in Profile::"team", action == Action::"elapse", resource == Meter::"guest") when { context.millis > 50 };"#,
-            r#"@id("team-deadline")
-forbid (principal in Profile::"team", action == Action::"elapse", resource == Meter::"guest") when { context.millis > 50 };"#
-        ),
-        case!(
-            Template,
-            r#"@id("t") permit (principal in ?principal, action == Action::"readClock", resource);"#,
-            r#"@id("t") permit (principal in Profile::"team", action == Action::"readClock", resource);"#
-        ),
-        case!(
-            Validation,
-            r#"@id("a")
-permit (principal in Profile::"team", action == Action::"growMemory", resource == Meter::"store")
-when { context.byte <= 5 };
-@id("b")
-permit (principal in Profile::"team", action == Action::"atach", resource);"#,
-            r#"@id("a")
-permit (principal in Profile::"team", action == Action::"growMemory", resource == Meter::"store")
-when { context.bytes <= 50 * 1024 * 1024 };"#
-        ),
-        case!(
-            ValidationWarning,
-            r#"@id("never")
-forbid (principal in Profile::"team", action == Action::"read", resource is Table);"#,
-            r#"@id("sometimes")
-forbid (principal in Profile::"team", action == Action::"read", resource is Column);"#
-        ),
-        case!(
-            Entities,
-            entities r#"[
-  {"uid": {"type": "Profile", "id": "pure"}, "attrs": {}, "parents": []},
-  {"uid": {"type": "Table", "id": "main.t"}, "attrs": {}, "parents": []},
-  {"uid": {"type": "Module", "id": "ab"}, "attrs": {}, "parents": []},
-  {"uid": {"type": "Meter", "id": "store"}, "attrs": {}, "parents": []},
-  {"uid": {"type": "SqlFunction", "id": "ABS"}, "attrs": {}, "parents": []},
-  {"uid": {"type": "Person", "id": "bob"}, "attrs": {}, "parents": []}
-]"#,
-            r#"[{"uid": {"type": "Module", "id": "ab"}, "attrs": {"sha256": "ab"}, "parents": [{"type": "Profile", "id": "pure"}]}]"#
-        ),
-        case!(Entities, entities "[\n  {\"uid\": ]\n", "[]"),
-        case!(Entities, entities "{}", "[]"),
-        case!(
-            UnknownProfile,
-            r#"@id("a") permit (principal in Profile::"taem", action == Action::"readClock", resource);
-@id("b") permit (principal, action == Action::"readClock", resource) when { principal in Profile::"somebody-else" };"#,
-            r#"@id("a") permit (principal in Profile::"team", action == Action::"readClock", resource);"#
-        ),
-        case!(
-            UnknownProfile,
-            entities r#"[{"uid": {"type": "Profile", "id": "team"}, "attrs": {}, "parents": [{"type": "Profile", "id": "databse-only"}]}]"#,
-            TEAM
-        ),
-        case!(
-            ProfileCycle,
-            entities r#"[
-  {"uid": {"type": "Profile", "id": "a"}, "attrs": {}, "parents": [{"type": "Profile", "id": "b"}]},
-  {"uid": {"type": "Profile", "id": "b"}, "attrs": {}, "parents": [{"type": "Profile", "id": "c"}]},
-  {"uid": {"type": "Profile", "id": "c"}, "attrs": {}, "parents": [{"type": "Profile", "id": "a"}]}
-]"#,
-            r#"[
-  {"uid": {"type": "Profile", "id": "a"}, "attrs": {}, "parents": [{"type": "Profile", "id": "b"}, {"type": "Profile", "id": "c"}]},
-  {"uid": {"type": "Profile", "id": "b"}, "attrs": {}, "parents": [{"type": "Profile", "id": "c"}]},
-  {"uid": {"type": "Profile", "id": "c"}, "attrs": {}, "parents": []}
-]"#
-        ),
-        case!(
-            ResourceId,
-            r#"@id("case")
-forbid (principal in Profile::"team", action == Action::"read", resource in Table::"main.Staff");
-@id("database")
-forbid (principal in Profile::"team", action == Action::"read", resource)
-when { resource == Column::"staff.salary" };
-@id("function")
-forbid (principal in Profile::"team", action == Action::"callFunction", resource == SqlFunction::"TRIM");"#,
-            r#"@id("case")
-forbid (principal in Profile::"team", action == Action::"read", resource in Table::"main.staff");
-@id("odd")
-forbid (principal in Profile::"team", action == Action::"read", resource in Table::"main.\"year 2026\"");"#
-        ),
-        case!(
-            MeterResource,
-            r#"@id("a")
-forbid (principal in Profile::"team", action == Action::"elapse", resource == Meter::"store")
-when { context.millis > 50 };
-@id("b")
-forbid (principal in Profile::"team", action in Action::"sqlMeters", resource == Meter::"guest");"#,
-            r#"@id("a")
-forbid (principal in Profile::"team", action == Action::"elapse", resource == Meter::"guest")
-when { context.millis > 50 };
-@id("b")
-forbid (principal in Profile::"team", action in Action::"meters", resource == Meter::"store");"#
-        ),
-        case!(
-            MeterNotInterval,
-            r#"@id("area")
-permit (principal in Profile::"team", action == Action::"growMemory", resource == Meter::"store")
-when { context.bytes * context.bytes <= 100 };"#,
-            r#"@id("area")
-permit (principal in Profile::"team", action == Action::"growMemory", resource == Meter::"store")
-when { context.bytes * 3 + 1 <= 100 };"#
-        ),
-        case!(
-            MeterWithHoles,
-            r#"@id("odd")
-forbid (principal in Profile::"team", action == Action::"elapse", resource == Meter::"guest")
-when { context.millis > 10 && context.millis < 20 };"#,
-            r#"@id("odd")
-forbid (principal in Profile::"team", action == Action::"elapse", resource == Meter::"guest")
-when { context.millis > 10 };"#
-        ),
-        case!(
-            ForbidCanError,
-            r#"@id("meter")
-forbid (principal in Profile::"team", action == Action::"elapse", resource == Meter::"guest")
-when { context.millis * 2 > 100 };"#,
-            r#"@id("meter")
-forbid (principal in Profile::"team", action == Action::"elapse", resource == Meter::"guest")
-when { context.millis > 100 * 2 - 150 };"#
-        ),
-        case!(
-            ForbidCanError,
-            r#"@id("attribute")
-forbid (principal in Profile::"team", action == Action::"insert", resource)
-when { Table::"main.t".name == resource.name };"#,
-            r#"@id("attribute")
-forbid (principal in Profile::"team", action == Action::"insert", resource)
-when { "t" == resource.name };"#
-        ),
-        case!(
-            UnboundedMeter,
-            r#"@id("plain")
-permit (principal in Profile::"team", action == Action::"growLog", resource == Meter::"guest");
-@id("hidden")
-permit (principal in Profile::"team", action == Action::"callHost", resource == Meter::"guest")
-when { context.count >= 0 };"#,
-            r#"@id("plain")
-permit (principal in Profile::"team", action == Action::"growLog", resource == Meter::"guest")
-when { context.bytes <= 9000 };"#
-        ),
-        case!(
-            ReservedAction,
-            r#"@id("web")
-permit (principal in Profile::"team", action == Action::"fetchHttp", resource == Host::"example.com");
-@id("all-files")
-permit (principal in Profile::"team", action in Action::"files", resource);"#,
-            r#"@id("database")
-permit (principal in Profile::"team", action in Action::"database", resource);"#
-        ),
-    ]
+impl Example {
+    fn sources(&self) -> [Source; 2] {
+        sources((
+            self.policies.as_deref().unwrap_or_default(),
+            self.entities.as_deref().unwrap_or(TEAM),
+        ))
+    }
+
+    fn shown(&self) -> String {
+        format!("{}: {:?} {:?}", self.code, self.policies, self.entities)
+    }
+}
+
+/// Every example and what is found in it, worked out once: loading takes long where nothing is optimised.
+static CHECKED: LazyLock<Vec<(Example, Vec<Finding>)>> = LazyLock::new(|| {
+    let checked = |example: Example| {
+        let findings = check(&example.sources(), Stock::With).findings;
+        (example, findings)
+    };
+    examples().into_iter().map(checked).collect()
+});
+
+/// What to avoid, and what is found in it.
+fn wrong() -> impl Iterator<Item = &'static (Example, Vec<Finding>)> {
+    CHECKED.iter().filter(|(example, _)| example.is_wrong)
+}
+
+/// The examples of every page, in order. Policies start a new one; entities that follow policies belong to them.
+fn examples() -> Vec<Example> {
+    let mut examples: Vec<Example> = Vec::new();
+    for code in Code::ALL {
+        for (info, body) in blocks(code.page()) {
+            let (language, kind) = info.split_once(' ').unwrap();
+            let is_wrong = match kind {
+                "avoid" => true,
+                "prefer" => false,
+                other => panic!("{code} has a block that is `{other}`"),
+            };
+            match (language, examples.last_mut()) {
+                ("cedar", _) => examples.push(Example {
+                    code: *code,
+                    is_wrong,
+                    policies: Some(body),
+                    entities: None,
+                }),
+                ("json", Some(last)) if last.code == *code && last.is_wrong == is_wrong && last.entities.is_none() => {
+                    last.entities = Some(body);
+                }
+                ("json", _) => examples.push(Example {
+                    code: *code,
+                    is_wrong,
+                    policies: None,
+                    entities: Some(body),
+                }),
+                (other, _) => panic!("{code} has a block in `{other}`"),
+            }
+        }
+    }
+    examples
+}
+
+/// The fenced blocks of a page: what stands behind the fence, and what is in it.
+fn blocks(page: &str) -> Vec<(String, String)> {
+    page.split("\n```")
+        .skip(1)
+        .step_by(2)
+        .map(|block| {
+            let (info, body) = block.split_once('\n').unwrap();
+            (info.to_owned(), body.to_owned())
+        })
+        .collect()
 }
 
 fn sources((policies, entities): (&str, &str)) -> [Source; 2] {
@@ -219,36 +107,77 @@ fn sources((policies, entities): (&str, &str)) -> [Source; 2] {
     ]
 }
 
+/// The codes of what is found in policies of a profile `team` that is nested in `pure`.
+fn codes(policies: &str) -> Vec<Code> {
+    codes_in(policies, TEAM)
+}
+
+fn codes_in(policies: &str, entities: &str) -> Vec<Code> {
+    let findings = check(&sources((policies, entities)), Stock::With).findings;
+    findings.iter().map(|finding: &Finding| finding.code).collect()
+}
+
 #[test]
-fn each_wrong_case_has_its_code_and_each_right_one_none() {
-    for case in cases() {
-        let wrong = check(&sources(case.wrong), Stock::With).findings;
-        assert!(!wrong.is_empty(), "{} is not provoked", case.code);
-        for finding in &wrong {
-            assert_eq!(finding.code, case.code, "{finding}");
-            assert!(finding.location.is_some(), "{finding}");
+fn what_a_page_avoids_is_found_and_what_it_prefers_is_clean() {
+    for (example, findings) in CHECKED.iter() {
+        if !example.is_wrong {
+            assert_eq!(*findings, [], "{}", example.shown());
+            continue;
         }
-        assert_eq!(
-            check(&sources(case.right), Stock::With).findings,
-            [],
-            "{} has an unclean twin",
-            case.code
-        );
+        assert!(!findings.is_empty(), "{} is not provoked", example.shown());
+        for finding in findings {
+            assert_eq!(finding.code, example.code, "{finding}");
+            assert_eq!(finding.severity, example.code.severity(), "{finding}");
+            assert!(finding.location.is_some(), "{finding}");
+            assert!(
+                finding.help.is_some() || finding.severity == Severity::Error,
+                "{finding}"
+            );
+        }
     }
 }
 
 #[test]
-fn every_code_is_provoked() {
-    let mut provoked: BTreeSet<Code> = cases().iter().map(|case| case.code).collect();
+fn every_page_says_what_and_why_and_shows_both() {
+    let shown = |is_wrong| -> BTreeSet<Code> {
+        CHECKED
+            .iter()
+            .filter(|(example, _)| example.is_wrong == is_wrong)
+            .map(|(example, _)| example.code)
+            .collect()
+    };
     // A mismatch is a mistake in the compiler; the compiler's own tests make one.
-    provoked.insert(Code::PlanMismatch);
-    assert_eq!(provoked, Code::ALL.iter().copied().collect());
+    let all: BTreeSet<Code> = Code::ALL
+        .iter()
+        .copied()
+        .filter(|code| *code != Code::PlanMismatch)
+        .collect();
+    assert_eq!(shown(true), all);
+    assert_eq!(shown(false), all);
+    for code in Code::ALL {
+        assert!(code.page().starts_with(&format!("# {code}\n\n")), "{code}");
+        assert!(
+            code.meaning().ends_with('.') && !code.meaning().contains('\n'),
+            "{code}"
+        );
+        assert!(code.why().len() > 40 && !code.why().starts_with("```"), "{code}");
+    }
+}
+
+#[test]
+fn every_page_is_a_codes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("diagnostics");
+    let files: BTreeSet<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(files, Code::ALL.iter().map(|code| format!("{code}.md")).collect());
 }
 
 #[test]
 fn the_codes_are_stable() {
     let list: String = Code::ALL.iter().fold(String::new(), |list, code| {
-        list + &format!("{code}: {}\n", code.meaning())
+        list + &format!("{code} ({:?}): {}\n", code.severity(), code.meaning())
     });
     insta::assert_snapshot!(list);
 }
@@ -257,22 +186,38 @@ fn the_codes_are_stable() {
 fn serialised_codes_are_their_names() {
     for code in Code::ALL {
         assert_eq!(serde_json::to_value(code).unwrap(), code.name());
+        assert_eq!(code.name().parse(), Ok(*code));
     }
+    let unknown = "unscoped-permt".parse::<Code>().unwrap_err();
+    assert_eq!(
+        unknown.to_string(),
+        "no finding has the code `unscoped-permt`; did you mean `unscoped-permit`?"
+    );
+    let far = "x".parse::<Code>().unwrap_err().to_string();
+    assert!(far.contains("the codes are syntax, missing-id"), "{far}");
 }
 
 #[test]
 fn what_people_read() {
     let mut text = String::new();
-    for case in cases() {
-        for finding in check(&sources(case.wrong), Stock::With).findings {
+    for (example, findings) in wrong() {
+        for finding in findings {
             let place = finding.location.as_ref().unwrap();
-            let from = sources(case.wrong)
+            let from = example
+                .sources()
                 .into_iter()
                 .find(|source| source.name == place.source)
                 .unwrap();
             let marked = &from.text[place.offset..place.offset + place.length];
+            let before = &from.text[..place.offset];
+            assert_eq!(place.line, before.matches('\n').count() + 1, "{finding}");
+            assert_eq!(
+                place.column,
+                before.rsplit('\n').next().unwrap().chars().count() + 1,
+                "{finding}"
+            );
             writeln!(text, "{:?}: {finding}\n  at: {marked}", finding.severity).unwrap();
-            if let Some(help) = finding.help {
+            if let Some(help) = &finding.help {
                 writeln!(text, "  help: {help}").unwrap();
             }
         }
@@ -282,21 +227,257 @@ fn what_people_read() {
 
 #[test]
 fn warnings_let_a_store_load_and_errors_do_not() {
-    for case in cases() {
-        let findings = check(&sources(case.wrong), Stock::With).findings;
-        let refused = findings.iter().any(|finding| finding.severity == Severity::Error);
-        let loaded = PolicyStore::load(&sources(case.wrong), Stock::With);
-        assert_eq!(loaded.is_err(), refused, "{}", case.code);
+    for code in Code::ALL {
+        let Some((example, findings)) = wrong().find(|(example, _)| example.code == *code) else {
+            continue;
+        };
+        let loaded = PolicyStore::load(&example.sources(), Stock::With);
         assert_eq!(
-            refused,
-            !matches!(case.code, Code::UnboundedMeter | Code::ReservedAction),
+            loaded.is_err(),
+            code.severity() == Severity::Error,
             "{}",
-            case.code
+            example.shown()
         );
         if let Err(found) = loaded {
             assert_eq!(found.findings(), findings);
         }
     }
+}
+
+#[test]
+fn the_stock_is_clean() {
+    assert_eq!(check(&[], Stock::With).findings, []);
+}
+
+#[test]
+fn a_limit_that_is_none_is_found_behind_a_condition() {
+    let found = codes(
+        r#"@id("hidden")
+permit (principal in Profile::"team", action == Action::"callHost", resource == Meter::"guest")
+when { context.count >= 0 };"#,
+    );
+    assert_eq!(found, [Code::UnboundedMeter, Code::ConstantCondition]);
+}
+
+#[test]
+fn what_is_allowed_is_set_aside_with_its_reason() {
+    let policies = r#"@id("log")
+@allow("unscoped-permit: everybody may log; why not; unbounded-meter: the disk is large")
+permit (principal, action in [Action::"writeLog", Action::"growLog"], resource);"#;
+    let report = check(&sources((policies, TEAM)), Stock::With);
+    assert_eq!(report.findings, []);
+    let allowed: Vec<(Code, &str)> = report
+        .allowed
+        .iter()
+        .map(|allowed| (allowed.finding.code, allowed.reason.as_str()))
+        .collect();
+    assert_eq!(
+        allowed,
+        [
+            (Code::UnboundedMeter, "the disk is large"),
+            (Code::UnscopedPermit, "everybody may log; why not")
+        ]
+    );
+    let store = PolicyStore::load(&sources((policies, TEAM)), Stock::With).unwrap();
+    assert_eq!(store.warnings(), [], "what is allowed is no warning at a load either");
+}
+
+#[test]
+fn an_allowance_reaches_no_further_than_its_policy_and_its_code() {
+    let elsewhere = r#"@id("log")
+@allow("unscoped-permit: everybody may log")
+permit (principal, action == Action::"writeLog", resource);
+@id("clock")
+permit (principal, action == Action::"readClock", resource);"#;
+    assert_eq!(codes(elsewhere), [Code::UnscopedPermit]);
+    let otherwise = r#"@id("log")
+@allow("odd-amount: large logs")
+permit (principal, action == Action::"writeLog", resource);"#;
+    assert_eq!(codes(otherwise), [Code::UnusedAllow, Code::UnscopedPermit]);
+    let twice = r#"@id("log")
+@allow("unscoped-permit: everybody; unscoped-permit: once more")
+permit (principal, action == Action::"writeLog", resource);"#;
+    assert_eq!(codes(twice), [Code::UnusedAllow]);
+}
+
+#[test]
+fn two_policies_that_say_the_same_are_one_too_many() {
+    let report = check(
+        &sources((
+            r#"@id("first")
+permit (principal in Profile::"team", action == Action::"readClock", resource);
+@id("second")
+permit (principal in Profile::"team", action == Action::"readClock", resource);"#,
+            TEAM,
+        )),
+        Stock::With,
+    );
+    let found: Vec<&str> = report.findings.iter().map(|finding| finding.message.as_str()).collect();
+    assert_eq!(found, ["`second` changes nothing: `first` permits all of it"]);
+}
+
+#[test]
+fn of_two_kinds_of_guests_one_does_not_stand_for_the_other() {
+    let report = check(
+        &sources((
+            r#"@id("modules")
+permit (principal is Module in Profile::"team", action == Action::"growLog", resource == Meter::"guest")
+when { context.bytes <= 5000 };
+@id("everybody")
+permit (principal in Profile::"team", action == Action::"growLog", resource == Meter::"guest")
+when { context.bytes <= 5000 };
+@id("profiles")
+permit (principal == Profile::"team", action == Action::"growLog", resource == Meter::"guest")
+when { context.bytes <= 4000 };"#,
+            TEAM,
+        )),
+        Stock::With,
+    );
+    let found: Vec<&str> = report.findings.iter().map(|finding| finding.message.as_str()).collect();
+    assert_eq!(found, ["`modules` changes nothing: `everybody` permits all of it"]);
+}
+
+#[test]
+fn a_policy_that_others_cover_together_is_redundant() {
+    let found = codes(
+        r#"@id("low")
+permit (principal in Profile::"team", action == Action::"growLog", resource == Meter::"guest")
+when { context.bytes <= 500 };
+@id("high")
+permit (principal in Profile::"team", action == Action::"growLog", resource == Meter::"guest")
+when { context.bytes > 500 && context.bytes <= 1000 };
+@id("middle")
+permit (principal in Profile::"team", action == Action::"growLog", resource == Meter::"guest")
+when { context.bytes >= 300 && context.bytes <= 700 };"#,
+    );
+    assert_eq!(found, [Code::RedundantPolicy]);
+}
+
+/// Each of these looks redundant or shadowed at a first glance, and is not.
+#[test]
+fn a_policy_that_does_something_is_left_alone() {
+    for policies in [
+        // A guard against what nothing permits yet.
+        r#"@id("no-attach") forbid (principal in Profile::"team", action == Action::"attach", resource);"#,
+        // The wider one asks for more.
+        r#"@id("wide") permit (principal in Profile::"team", action == Action::"insert", resource)
+when { resource.name like "log_*" };
+@id("narrow") permit (principal in Profile::"team", action == Action::"insert", resource in Table::"main.staff");"#,
+        // The wider one leaves a module out that the other does not.
+        r#"@id("most") permit (principal in Profile::"team", action == Action::"growLog", resource == Meter::"guest")
+when { context.bytes <= 5000 }
+unless { principal == Module::"3584af5e1ab0b1da09b5326237be4b178de0bb388d6093efd94e6aec56c20a74" };
+@id("all") permit (principal in Profile::"team", action == Action::"growLog", resource == Meter::"guest")
+when { context.bytes <= 1000 };"#,
+        // The forbid leaves something.
+        r#"@id("clock") permit (principal in Profile::"team", action == Action::"readClock", resource);
+@id("but") forbid (principal in Profile::"team", action == Action::"readClock", resource)
+when { principal is Module };"#,
+        r#"@id("log") permit (principal in Profile::"team", action == Action::"growLog", resource == Meter::"guest")
+when { context.bytes <= 1000 };
+@id("less") forbid (principal in Profile::"team", action == Action::"growLog", resource == Meter::"guest")
+when { context.bytes > 10 };"#,
+        // The forbid is for those inside only.
+        r#"@id("clock") permit (principal in Profile::"pure", action == Action::"readClock", resource);
+@id("team-no-clock") forbid (principal in Profile::"team", action == Action::"readClock", resource);"#,
+    ] {
+        assert_eq!(codes(policies), [], "{policies}");
+    }
+}
+
+#[test]
+fn a_permit_that_several_forbids_cancel_together_is_shadowed() {
+    let found = codes(
+        r#"@id("ambient") permit (principal in Profile::"team", action in [Action::"readClock", Action::"readRandom"], resource);
+@id("no-clock") forbid (principal in Profile::"pure", action == Action::"readClock", resource);
+@id("no-chance") forbid (principal in Profile::"team", action == Action::"readRandom", resource);"#,
+    );
+    assert_eq!(found, [Code::ShadowedPolicy]);
+}
+
+#[test]
+fn a_profile_that_is_not_meant_to_run_lacks_nothing() {
+    let team = |parents: &str| {
+        format!(r#"[{{"uid": {{"type": "Profile", "id": "team"}}, "attrs": {{}}, "parents": [{parents}]}}]"#)
+    };
+    let part = r#"@id("heap") permit (principal in Profile::"team", action == Action::"growHeap", resource == Meter::"connection")
+when { context.bytes <= 8 * 1024 * 1024 };"#;
+    let inside = r#"[{"uid": {"type": "Profile", "id": "team"}, "attrs": {}, "parents": []},
+{"uid": {"type": "Profile", "id": "app"}, "attrs": {}, "parents": [{"type": "Profile", "id": "team"}, {"type": "Profile", "id": "untrusted"}]}]"#;
+    assert_eq!(codes_in(part, &team("")), [Code::MeterNeverGranted]);
+    assert_eq!(codes_in(part, inside), [], "others are nested in it");
+    assert_eq!(codes_in("", &team("")), [], "it grants nothing at all");
+    let shut = r#"@id("no-modules") forbid (principal in Profile::"team", action == Action::"compile", resource == Meter::"guest");"#;
+    let untrusted = team(r#"{"type": "Profile", "id": "untrusted"}"#);
+    assert_eq!(codes_in(shut, &untrusted), [], "a kind of guest is shut out on purpose");
+    let small = r#"@id("parser") forbid (principal in Profile::"team", action == Action::"sqlParserDepth", resource == Meter::"connection")
+when { context.depth > 49 };"#;
+    assert_eq!(
+        codes_in(small, &untrusted),
+        [Code::MeterNeverGranted],
+        "no statement is parsed with less than 50"
+    );
+    let only_a_clock =
+        r#"@id("clock") permit (principal in Profile::"team", action == Action::"readClock", resource);"#;
+    assert_eq!(codes_in(only_a_clock, &team("")), [Code::MeterNeverGranted]);
+    let declared = check(
+        &sources(("", &team(r#"{"type": "Profile", "id": "sqlite-recommended"}"#))),
+        Stock::With,
+    );
+    let [finding] = declared.findings.as_slice() else {
+        panic!("a profile that has half of everything: {declared:?}")
+    };
+    assert_eq!(
+        finding.location.as_ref().map(|at| at.source.as_str()),
+        Some("grants.entities.json")
+    );
+}
+
+#[test]
+fn danger_is_seen_through_groups_and_open_scopes() {
+    let found = |policy: &str| {
+        let report = check(&sources((policy, TEAM)), Stock::With);
+        let danger = report
+            .findings
+            .into_iter()
+            .find(|finding| finding.code == Code::DangerousGrant);
+        danger.map(|finding| finding.message)
+    };
+    let granted = |policy: &str, danger: &str| {
+        let message = found(policy).unwrap_or_default();
+        assert!(message.contains(danger), "{policy}: {message}");
+    };
+    granted(
+        r#"@id("a") permit (principal in Profile::"team", action in Action::"sqlAdmin", resource);"#,
+        "`attach`",
+    );
+    granted(
+        r#"@id("a") permit (principal in Profile::"team", action, resource) when { principal is Caller };"#,
+        "databaseAdmin",
+    );
+    granted(
+        r#"@id("a") permit (principal in Profile::"team", action == Action::"callFunction", resource)
+unless { resource in SqlFunctionClass::"altering" };"#,
+        "load_extension",
+    );
+    granted(
+        r#"@id("a") permit (principal in Profile::"team", action == Action::"pragma", resource == Pragma::"writable_schema")
+when { context has argument && context.argument == "on" };"#,
+        "pragma writable_schema",
+    );
+    assert_eq!(
+        found(
+            r#"@id("a") permit (principal in Profile::"team", action in Action::"sqlAdmin", resource);
+@id("b") forbid (principal in Profile::"team", action in Action::"sqlAdmin", resource);"#
+        ),
+        None,
+        "what is forbidden again is not granted"
+    );
+    assert_eq!(
+        found(r#"@id("a") @reason(" ") permit (principal in Profile::"team", action == Action::"attach", resource);"#),
+        Some("`a` grants `attach` and says no reason".to_owned()),
+        "a blank reason is none"
+    );
 }
 
 #[test]

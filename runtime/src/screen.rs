@@ -91,3 +91,17 @@ fn need_refusal(needs: &[(Meter, u64, Class)], bound: impl Fn(Meter) -> Bound) -
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_are_checked_for_what_is_refused_here() {
+        let least = |needs: &[(Meter, u64, Class)]| -> Vec<(Meter, u64)> {
+            needs.iter().map(|(meter, least, _)| (*meter, *least)).collect()
+        };
+        assert_eq!(least(STATEMENT_NEEDS), stockade_policies::STATEMENT_NEEDS);
+        assert_eq!(least(MODULE_NEEDS), stockade_policies::MODULE_NEEDS);
+    }
+}

@@ -94,3 +94,24 @@ fn denial(module: &str, name: &str) -> Refusal {
     let detail = format!("import `{module}#{name}` {why}");
     Refusal::by(Layer::Imports, Class::DeniedImport, detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_know_every_host_function_by_its_import() {
+        let asked: Vec<String> = HostFunction::ALL
+            .iter()
+            .filter_map(|function| match function.needs() {
+                (_, Resource::HostFunction(id)) => Some(id),
+                _ => None,
+            })
+            .collect();
+        let known: Vec<&str> = Capability::ALL
+            .iter()
+            .filter_map(|capability| capability.host_function())
+            .collect();
+        assert_eq!(asked, known);
+    }
+}
