@@ -23,16 +23,21 @@ pub(crate) struct Arguments {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 clean or completed, 1 findings, refused or failed, 2 could not answer.
+Exit codes: 0 clean or completed, 1 errors found, refused or failed, 2 could not answer.
 Data goes to standard output, everything else to standard error. NO_COLOR is obeyed.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Check policy files: syntax, schema, and that every limit is a number that can fire
+    /// Check policy files: syntax, schema, that every limit can fire, and what is hardly what was meant
     #[command(after_help = "\
 Examples:
   policyctl check grants.cedar
-  policyctl check --format json policies/ | jq .findings")]
+  policyctl check --deny warnings --format github policies/
+  policyctl check --format json policies/ | jq .findings
+  policyctl check --explain redundant-policy
+
+Exit codes: 0 no errors, 1 errors, or warnings with `--deny warnings`, 2 could not answer. Notes never fail.
+A policy allows a warning by saying why: @allow(\"unscoped-permit: every guest may log\")")]
     Check(Check),
     /// Run one guest as a member of a profile
     #[command(after_help = "\

@@ -14,7 +14,7 @@ use crate::guest_text::harmless;
 pub(crate) enum Exit {
     /// 0: all is well; a guest completed.
     Clean,
-    /// 1: there are findings; a guest was refused or stopped; a verdict failed.
+    /// 1: there are errors, or what was denied; a guest was refused or stopped; a verdict failed.
     Findings,
     /// 2: the question could not be answered.
     NoAnswer,

@@ -10,11 +10,17 @@ use stockade_policies::{Finding, Severity, Source};
 
 use crate::guest_text::harmless;
 
+/// More than anybody reads at a terminal; mending the first ones often mends the rest.
+const MOST_SHOWN: usize = 100;
+
 /// Shows findings on standard error.
 pub(crate) fn show(findings: &[Finding], sources: &[Source]) {
-    for finding in findings {
-        // Where standard error is closed there is nobody to show it to.
+    // Where standard error is closed there is nobody to show them to.
+    for finding in findings.iter().take(MOST_SHOWN) {
         writeln!(io::stderr(), "{}", rendered(finding, sources)).unwrap_or_default();
+    }
+    if let more @ 1.. = findings.len().saturating_sub(MOST_SHOWN) {
+        writeln!(io::stderr(), "and {more} more; `policyctl check --format json` has all").unwrap_or_default();
     }
 }
 

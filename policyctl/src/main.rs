@@ -8,10 +8,12 @@ mod exit;
 mod explain;
 mod findings;
 mod fmt;
+mod github;
 mod guest_text;
 mod init;
 mod replay;
 mod run;
+mod sarif;
 mod sources;
 mod test;
 

@@ -139,7 +139,7 @@ fn policies_that_do_not_hold() {
     ];
     for (name, text, code) in wrong {
         fs::write(folder.path(name), text).unwrap();
-        let ran = folder.run(&["check", name]);
+        let ran = folder.run(&["check", "--deny", "warnings", name]);
         assert_refused(&ran, code);
         assert!(ran.stderr.contains(name), "{ran:?}");
     }

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod changes;
+mod checking;
 mod documented;
 mod folder;
 mod leftovers;
