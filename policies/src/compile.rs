@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-#[cfg(feature = "workbench")]
-use cedar_policy::Policy;
 use cedar_policy::{
     Authorizer, Context, Decision as Ruling, Entities, Entity, EntityUid, PartialEntities, PartialEntityUid,
     PartialRequest, Policy, PolicySet, Request, RestrictedExpression, TpeResponse,
