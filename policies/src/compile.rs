@@ -88,6 +88,12 @@ impl<'a> Compiler<'a> {
         &self.entities
     }
 
+    /// The principal, and every entity with it among them.
+    #[cfg(feature = "workbench")]
+    pub(crate) fn into_principal_and_entities(self) -> (EntityUid, Entities) {
+        (self.uid, self.entities)
+    }
+
     /// The plan, checked against the authorizer, or everything that keeps it from being made.
     pub(crate) fn plan(&self) -> Result<Plan, Vec<NoPlan>> {
         let mut meters = Vec::with_capacity(Meter::ALL.len());

@@ -45,3 +45,12 @@ pub(crate) fn stock_functions() -> impl Iterator<Item = String> {
     rows.into_iter()
         .filter_map(|row| Some(row.pointer("/uid/id")?.as_str()?.to_owned()))
 }
+
+/// What is proven of them.
+#[cfg(feature = "workbench")]
+pub(crate) fn stock_properties() -> crate::prove::PropertiesText {
+    crate::prove::PropertiesText {
+        name: "stock/stock.properties.yaml".to_owned(),
+        text: include_str!("../profiles/stock.properties.yaml").to_owned(),
+    }
+}
