@@ -10,6 +10,7 @@ use crate::diff::Diff;
 use crate::explain::Explain;
 use crate::fmt::Fmt;
 use crate::init::Init;
+use crate::prove::Prove;
 use crate::replay::Replay;
 use crate::run::Run;
 use crate::test::Test;
@@ -99,6 +100,15 @@ Examples:
   policyctl test --format junit > report.xml
   policyctl test --watch --filter salary grants.cedar")]
     Test(Test),
+    /// Prove what shall hold of every request, with a solver
+    #[command(after_help = "\
+Examples:
+  policyctl prove                               what is promised of the stock profiles
+  policyctl prove grants.cedar                  that, and grants.properties.yaml
+  policyctl prove --filter salary grants.cedar
+  policyctl prove --list
+The solver is cvc5, found in the PATH or named in the variable CVC5.")]
+    Prove(Prove),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -94,6 +94,8 @@ impl From<RuntimeError> for Failure {
 
 failure_from!(
     serde_json::Error,
+    stockade_policies::prove::PropertiesError,
+    stockade_policies::prove::ProveError,
     stockade_conformance::CorpusError,
     stockade_conformance::SubjectError,
     stockade_conformance::TrialError,

@@ -9,3 +9,4 @@ mod documented;
 mod folder;
 mod leftovers;
 mod policy_tests;
+mod prove;
