@@ -14,14 +14,14 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteE
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-/// The most that one answer may be, in bytes. A model of the largest query of the stock profiles has about 100 KiB.
+/// The most that one answer may be, in bytes: far more than any model of the stock profiles.
 const LONGEST_ANSWER: u64 = 16 << 20;
 
 /// How long a solver may take to answer the first, trivial question.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 /// What to do about it where there is none.
-const GET_ONE: &str = "install cvc5 (Debian, Ubuntu: `apt-get install cvc5`; macOS: `brew install --cask cvc5/cvc5/cvc5`; \
+const GET_ONE: &str = "install cvc5 (Debian, Ubuntu: `apt-get install cvc5`; \
                        others: a release of https://github.com/cvc5/cvc5), or name one in the variable `CVC5`; \
                        the `cvc5` package of PyPI has no program in it";
 
