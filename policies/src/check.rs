@@ -6,7 +6,6 @@ use crate::finding::{Allowed, Finding, Severity};
 use crate::lint::{Allowances, Reviewed, advise};
 use crate::load::{Loaded, load, sort};
 use crate::plan::{Bound, Plan};
-use crate::schema::vocabulary;
 use crate::store::{Source, Stock};
 use crate::vocabulary::{Action, Meter, Unit};
 
@@ -41,6 +40,9 @@ pub struct ProfileReport {
     pub bounds: Vec<BoundReport>,
     /// The actions that are granted, always or sometimes.
     pub capabilities: Vec<CapabilityReport>,
+    /// The same for the actions of the user's own schema.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<OwnReport>,
 }
 
 /// One meter's bound.
@@ -66,11 +68,32 @@ pub enum Grant {
     Sometimes,
 }
 
+impl Grant {
+    fn of(bit: Option<bool>) -> Option<Self> {
+        match bit {
+            Some(false) => None,
+            Some(true) => Some(Self::Always),
+            None => Some(Self::Sometimes),
+        }
+    }
+}
+
 /// One action that is granted.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CapabilityReport {
     /// The action.
     pub action: Action,
+    /// Always or sometimes.
+    pub grant: Grant,
+    /// The policies that take part.
+    pub policies: Vec<String>,
+}
+
+/// One action of the user's own schema that is granted.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OwnReport {
+    /// Its uid: `Shop::Action::"sendMail"`.
+    pub action: String,
     /// Always or sometimes.
     pub grant: Grant,
     /// The policies that take part.
@@ -97,7 +120,7 @@ fn advice(loaded: &mut Loaded, sources: &[Source]) {
     if loaded.is_refused() {
         return;
     }
-    let (Some(ready), Ok(vocabulary)) = (&loaded.ready, vocabulary()) else {
+    let (Some(ready), Some(vocabulary)) = (&loaded.ready, &loaded.vocabulary) else {
         return;
     };
     let advice = advise(&Reviewed {
@@ -122,20 +145,23 @@ fn report_of(name: &str, plan: &Plan) -> ProfileReport {
         policies: plan.binding(*meter).to_vec(),
     });
     let capabilities = Action::all().filter_map(|action| {
-        let grant = match plan.bit(action) {
-            Some(false) => return None,
-            Some(true) => Grant::Always,
-            None => Grant::Sometimes,
-        };
         Some(CapabilityReport {
             action,
-            grant,
+            grant: Grant::of(plan.bit(action))?,
             policies: plan.taking_part(action),
+        })
+    });
+    let own = plan.own_actions().filter_map(|(action, bit)| {
+        Some(OwnReport {
+            action: action.to_owned(),
+            grant: Grant::of(bit)?,
+            policies: plan.taking_part_own(action),
         })
     });
     ProfileReport {
         name: name.to_owned(),
         bounds: bounds.filter(|report| report.bound != Bound::Limited(0)).collect(),
         capabilities: capabilities.collect(),
+        own: own.collect(),
     }
 }

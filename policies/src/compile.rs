@@ -1,16 +1,20 @@
 //! A policy set and one principal into a plan.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use cedar_policy::{
-    Authorizer, Context, Decision as Ruling, Entities, Entity, EntityUid, PartialEntities, PartialEntityUid,
-    PartialRequest, Policy, PolicySet, Request, RestrictedExpression, TpeResponse,
+    Authorizer, Context, Decision as Ruling, Entities, Entity, EntityTypeName, EntityUid, PartialEntities,
+    PartialEntityUid, PartialRequest, Policy, PolicySet, PrincipalConstraint, Request, RestrictedExpression,
+    TpeResponse,
 };
 
 use crate::bounds::{self, Bounded, NoBound, bound_of};
 use crate::condition::written_numbers;
+use crate::entities::Declared;
+use crate::own_schema::OwnAction;
 use crate::parse::LoadedPolicy;
-use crate::plan::{ActionAnswer, Answer, Bound, Content, MeterBound, Plan, PolicyText};
+use crate::plan::{ActionAnswer, Answer, Bound, Content, MeterBound, OwnAnswer, OwnContent, Plan, PolicyText};
 use crate::principal::{Principal, PrincipalKind};
 #[cfg(feature = "workbench")]
 use crate::residual::{context_of, entity_of as resource_of, uid_of};
@@ -25,8 +29,49 @@ pub(crate) struct Ready {
     pub(crate) policies: Vec<LoadedPolicy>,
     /// Per action id, the policies whose scope lets it through. Evaluating the whole set for each action costs ten times as much.
     pub(crate) by_action: HashMap<&'static str, PolicySet>,
+    /// The same for the actions of the user's own schema, by their uids.
+    pub(crate) by_own: BTreeMap<String, PolicySet>,
     pub(crate) entities: Entities,
     pub(crate) profiles: BTreeSet<String>,
+}
+
+impl Ready {
+    /// Sorts the policies by what they are about.
+    pub(crate) fn new(
+        policies: Vec<LoadedPolicy>,
+        declared: Declared,
+        vocabulary: &Vocabulary,
+    ) -> Result<Self, String> {
+        let mut by_action: HashMap<&str, Vec<Policy>> = HashMap::new();
+        let mut by_own: BTreeMap<&str, Vec<Policy>> = BTreeMap::new();
+        for loaded in &policies {
+            for name in &loaded.covered {
+                by_action.entry(name).or_default().push(loaded.policy.clone());
+            }
+            for name in &loaded.covered_own {
+                by_own.entry(name).or_default().push(loaded.policy.clone());
+            }
+        }
+        let set = |policies: Option<Vec<Policy>>| {
+            PolicySet::from_policies(policies.unwrap_or_default()).map_err(|error| error.to_string())
+        };
+        let meters = Meter::ALL.iter().map(|meter| meter.action());
+        let asked = meters.chain(Action::all().map(Action::id));
+        let by_action = asked
+            .map(|id| Ok((id, set(by_action.remove(id))?)))
+            .collect::<Result<_, String>>()?;
+        let own = vocabulary.own.actions.keys();
+        let by_own = own
+            .map(|name| Ok((name.clone(), set(by_own.remove(name.as_str()))?)))
+            .collect::<Result<_, String>>()?;
+        Ok(Self {
+            policies,
+            by_action,
+            by_own,
+            entities: declared.entities,
+            profiles: declared.profiles,
+        })
+    }
 }
 
 /// Why there is no plan.
@@ -48,50 +93,84 @@ impl From<String> for NoPlan {
     }
 }
 
-/// One principal's compilation.
-pub(crate) struct Compiler<'a> {
-    ready: &'a Ready,
-    vocabulary: &'a Vocabulary,
-    principal: &'a Principal,
+/// A principal among the entities, in both of the forms that Cedar wants.
+pub(crate) struct Ground {
     uid: EntityUid,
     entities: Entities,
     partial: PartialEntities,
 }
 
+impl Ground {
+    /// Puts the principal among the entities.
+    pub(crate) fn new(declared: &Entities, vocabulary: &Vocabulary, principal: &Principal) -> Result<Self, NoPlan> {
+        let uid = uid(principal.kind.name(), &principal.id)?;
+        let changed = match declared.get(&uid) {
+            Some(known) => in_profile(known, principal, declared)?,
+            None => Some(entity_of(principal, &uid)?),
+        };
+        let mut entities = declared.clone();
+        if let Some(entity) = changed {
+            let schema = Some(&vocabulary.schema);
+            entities = entities.upsert_entities([entity], schema).map_err(message)?;
+        }
+        let partial = PartialEntities::from_concrete(entities.clone(), &vocabulary.schema).map_err(message)?;
+        Ok(Self { uid, entities, partial })
+    }
+
+    /// Whether the policy's scope lets this principal through. What it does not says nothing about it, and there may be
+    /// thousands of those.
+    fn concerns(&self, policy: &Policy) -> bool {
+        let is_in = |above: &EntityUid| *above == self.uid || self.entities.is_ancestor_of(above, &self.uid);
+        match policy.principal_constraint() {
+            PrincipalConstraint::Any => true,
+            PrincipalConstraint::Eq(uid) => uid == self.uid,
+            PrincipalConstraint::In(above) => is_in(&above),
+            PrincipalConstraint::Is(type_) => type_ == *self.uid.type_name(),
+            PrincipalConstraint::IsIn(type_, above) => type_ == *self.uid.type_name() && is_in(&above),
+        }
+    }
+}
+
+/// One principal's compilation.
+pub(crate) struct Compiler<'a> {
+    ready: &'a Ready,
+    vocabulary: &'a Vocabulary,
+    principal: &'a Principal,
+    ground: Arc<Ground>,
+}
+
 impl<'a> Compiler<'a> {
     /// Puts the principal among the entities.
     pub(crate) fn new(ready: &'a Ready, vocabulary: &'a Vocabulary, principal: &'a Principal) -> Result<Self, NoPlan> {
-        let uid = uid(principal.kind.name(), &principal.id)?;
-        let entity = match ready.entities.get(&uid) {
-            Some(declared) => in_profile(declared, principal, &ready.entities)?,
-            None => entity_of(principal, &uid)?,
-        };
-        let entities = ready
-            .entities
-            .clone()
-            .upsert_entities([entity], Some(&vocabulary.schema))
-            .map_err(message)?;
-        let partial = PartialEntities::from_concrete(entities.clone(), &vocabulary.schema).map_err(message)?;
-        Ok(Self {
+        let ground = Arc::new(Ground::new(&ready.entities, vocabulary, principal)?);
+        Ok(Self::on(ground, ready, vocabulary, principal))
+    }
+
+    /// A compilation on ground that was laid before: policies change more often than entities.
+    pub(crate) fn on(
+        ground: Arc<Ground>,
+        ready: &'a Ready,
+        vocabulary: &'a Vocabulary,
+        principal: &'a Principal,
+    ) -> Self {
+        Self {
             ready,
             vocabulary,
             principal,
-            uid,
-            entities,
-            partial,
-        })
+            ground,
+        }
     }
 
     /// Everything that is declared, and the principal.
     #[cfg(feature = "workbench")]
     pub(crate) fn entities(&self) -> &Entities {
-        &self.entities
+        &self.ground.entities
     }
 
     /// The principal, and every entity with it among them.
     #[cfg(feature = "workbench")]
     pub(crate) fn into_principal_and_entities(self) -> (EntityUid, Entities) {
-        (self.uid, self.entities)
+        (self.ground.uid.clone(), self.ground.entities.clone())
     }
 
     /// The plan, checked against the authorizer, or everything that keeps it from being made.
@@ -115,15 +194,21 @@ impl<'a> Compiler<'a> {
         Plan::new(content).map_err(|error| vec![NoPlan::Engine(error)])
     }
 
-    fn checked_bound(&self, meter: Meter) -> Result<Bounded, NoPlan> {
+    pub(crate) fn checked_bound(&self, meter: Meter) -> Result<Bounded, NoPlan> {
         let bounded = self.bound(meter)?;
         self.compare(meter, &bounded)?;
         Ok(bounded)
     }
 
-    fn policies(&self, action: &str) -> &PolicySet {
-        static NONE: std::sync::LazyLock<PolicySet> = std::sync::LazyLock::new(PolicySet::new);
-        self.ready.by_action.get(action).unwrap_or(&NONE)
+    /// The policies about an action that concern the principal.
+    fn policies(&self, action: &str) -> Result<PolicySet, NoPlan> {
+        self.concerning(self.ready.by_action.get(action))
+    }
+
+    fn concerning(&self, policies: Option<&PolicySet>) -> Result<PolicySet, NoPlan> {
+        let all = policies.into_iter().flat_map(PolicySet::policies);
+        let concerning = all.filter(|policy| self.ground.concerns(policy)).cloned();
+        Ok(PolicySet::from_policies(concerning).map_err(message)?)
     }
 
     fn bound(&self, meter: Meter) -> Result<Bounded, NoPlan> {
@@ -136,34 +221,41 @@ impl<'a> Compiler<'a> {
     }
 
     fn left(&self, meter: Meter) -> Result<Vec<Policy>, NoPlan> {
+        if self.policies(meter.action())?.is_empty() {
+            return Ok(Vec::new());
+        }
         let resource = PartialEntityUid::from_concrete(uid("Meter", meter.resource())?);
-        let request = self.request(meter.action(), resource)?;
+        let request = self.request(uid("Action", meter.action())?, resource)?;
         Ok(self.evaluate(meter.action(), &request)?.policies().collect())
     }
 
-    fn request(&self, action: &str, resource: PartialEntityUid) -> Result<PartialRequest, NoPlan> {
-        let principal = PartialEntityUid::from_concrete(self.uid.clone());
-        Ok(PartialRequest::new(
-            principal,
-            uid("Action", action)?,
-            resource,
-            None,
-            &self.vocabulary.schema,
-        )
-        .map_err(message)?)
+    fn request(&self, action: EntityUid, resource: PartialEntityUid) -> Result<PartialRequest, NoPlan> {
+        let principal = PartialEntityUid::from_concrete(self.ground.uid.clone());
+        Ok(PartialRequest::new(principal, action, resource, None, &self.vocabulary.schema).map_err(message)?)
     }
 
-    fn evaluate<'r>(&'r self, action: &str, request: &'r PartialRequest) -> Result<TpeResponse<'r>, NoPlan> {
-        Ok(self
-            .policies(action)
-            .tpe(request, &self.partial, &self.vocabulary.schema)
+    pub(crate) fn evaluate<'r>(&'r self, action: &str, request: &'r PartialRequest) -> Result<TpeResponse<'r>, NoPlan> {
+        self.evaluate_these(&self.policies(action)?, request)
+    }
+
+    fn evaluate_these<'r>(
+        &'r self,
+        policies: &PolicySet,
+        request: &'r PartialRequest,
+    ) -> Result<TpeResponse<'r>, NoPlan> {
+        Ok(policies
+            .tpe(request, &self.ground.partial, &self.vocabulary.schema)
             .map_err(message)?)
     }
 
     /// Asks the authorizer about every amount where the answer may change, and refuses a bound that it contradicts.
     fn compare(&self, meter: Meter, bounded: &Bounded) -> Result<(), NoPlan> {
-        for amount in self.telling_amounts(meter, bounded) {
-            let allowed = self.authorize(meter, amount)?;
+        let policies = self.policies(meter.action())?;
+        if policies.is_empty() && bounded.bound == Bound::Limited(0) {
+            return Ok(());
+        }
+        for amount in telling_amounts(&policies, bounded) {
+            let allowed = self.authorize(&policies, meter, amount)?;
             let permitted = bounded.bound.permits(amount.unsigned_abs());
             // A meter that nothing permits has the bound zero, and a total of zero uses nothing of it.
             let harmless = amount == 0 && bounded.bound == Bound::Limited(0);
@@ -174,33 +266,12 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    fn telling_amounts(&self, meter: Meter, bounded: &Bounded) -> BTreeSet<i64> {
-        let written = self.policies(meter.action()).policies().flat_map(written_numbers);
-        bounded
-            .edges
-            .iter()
-            .copied()
-            .chain(written)
-            .chain(bounded.bound.limit().and_then(|most| i64::try_from(most).ok()))
-            .chain([0, i64::MAX])
-            .flat_map(|at| [at.saturating_sub(1), at, at.saturating_add(1)])
-            .filter(|amount| *amount >= 0)
-            .collect()
-    }
-
-    fn authorize(&self, meter: Meter, amount: i64) -> Result<bool, NoPlan> {
+    fn authorize(&self, policies: &PolicySet, meter: Meter, amount: i64) -> Result<bool, NoPlan> {
         let attribute = (meter.unit().name().to_owned(), RestrictedExpression::new_long(amount));
         let context = Context::from_pairs([attribute]).map_err(message)?;
         let (action, resource) = (uid("Action", meter.action())?, uid("Meter", meter.resource())?);
-        let request = Request::new(
-            self.uid.clone(),
-            action,
-            resource,
-            context,
-            Some(&self.vocabulary.schema),
-        )
-        .map_err(message)?;
-        let response = Authorizer::new().is_authorized(&request, self.policies(meter.action()), &self.entities);
+        let request = Request::new(self.ground.uid.clone(), action, resource, context, None).map_err(message)?;
+        let response = Authorizer::new().is_authorized(&request, policies, &self.ground.entities);
         Ok(response.decision() == Ruling::Allow)
     }
 
@@ -208,7 +279,7 @@ impl<'a> Compiler<'a> {
     #[cfg(feature = "workbench")]
     pub(crate) fn left_of(&self, action: Action) -> Result<Vec<Policy>, NoPlan> {
         let resource = PartialEntityUid::new(type_name(action.resource().name())?, None);
-        let request = self.request(action.id(), resource)?;
+        let request = self.request(uid("Action", action.id())?, resource)?;
         Ok(self.evaluate(action.id(), &request)?.policies().collect())
     }
 
@@ -216,7 +287,7 @@ impl<'a> Compiler<'a> {
     #[cfg(feature = "workbench")]
     pub(crate) fn authorizes(&self, question: &Question<'_>) -> Result<bool, NoPlan> {
         let resource = uid_of(question.resource)?;
-        let mut entities = self.entities.clone();
+        let mut entities = self.ground.entities.clone();
         if entities.get(&resource).is_none() {
             entities = entities
                 .upsert_entities([resource_of(question.resource)?], Some(&self.vocabulary.schema))
@@ -225,14 +296,17 @@ impl<'a> Compiler<'a> {
         let action = uid("Action", question.action.id())?;
         let context = context_of(question)?;
         let request = Request::new(
-            self.uid.clone(),
+            self.ground.uid.clone(),
             action,
             resource,
             context,
             Some(&self.vocabulary.schema),
         );
         let request = request.map_err(message)?;
-        let response = Authorizer::new().is_authorized(&request, self.policies(question.action.id()), &entities);
+        // All of them, not only those that the compiler thinks concern the principal.
+        let none = PolicySet::new();
+        let policies = self.ready.by_action.get(question.action.id()).unwrap_or(&none);
+        let response = Authorizer::new().is_authorized(&request, policies, &entities);
         Ok(response.decision() == Ruling::Allow)
     }
 
@@ -243,50 +317,98 @@ impl<'a> Compiler<'a> {
             let answer = self.answer(action, &mut kept)?;
             answers.push(ActionAnswer { action, answer });
         }
+        let entities = self.needed_entities(&answers, &kept)?;
+        let own = self.own_content(&mut kept)?;
         Ok(Content {
             principal: self.principal.clone(),
             meters,
-            entities: self.needed_entities(&answers, &kept)?,
             answers,
+            entities,
+            own,
             policies: kept.policies,
         })
     }
 
-    fn answer(&self, action: Action, kept: &mut Kept) -> Result<Answer, NoPlan> {
-        let resource = PartialEntityUid::new(type_name(action.resource().name())?, None);
-        let request = self.request(action.id(), resource)?;
-        let response = self.evaluate(action.id(), &request)?;
-        if let Some(decision) = response.decision() {
-            let mut policies: Vec<String> = response
-                .reason()
-                .into_iter()
-                .flatten()
-                .map(|id| AsRef::<str>::as_ref(id).to_owned())
-                .collect();
-            policies.sort_unstable();
+    /// The action on anything of its kind.
+    pub(crate) fn any(&self, action: Action) -> Result<PartialRequest, NoPlan> {
+        self.any_of(uid("Action", action.id())?, type_name(action.resource().name())?)
+    }
+
+    fn any_of(&self, action: EntityUid, resource: EntityTypeName) -> Result<PartialRequest, NoPlan> {
+        self.request(action, PartialEntityUid::new(resource, None))
+    }
+
+    pub(crate) fn answer(&self, action: Action, kept: &mut Kept) -> Result<Answer, NoPlan> {
+        let policies = self.policies(action.id())?;
+        if policies.is_empty() {
             return Ok(Answer::Known {
-                allowed: decision == Ruling::Allow,
-                policies,
+                allowed: false,
+                policies: Vec::new(),
             });
         }
-        // The policies as they were written, not as they were left: what was left assumes more than a request at run time says.
-        let never: HashSet<&str> = response
-            .false_permits()
-            .chain(response.false_forbids())
-            .map(AsRef::as_ref)
-            .collect();
-        let policies = self
-            .ready
-            .policies
-            .iter()
-            .filter(|policy| policy.covers(action.id()) && !never.contains(policy.id.as_str()));
-        Ok(Answer::Depends {
+        let request = self.any(action)?;
+        let response = self.evaluate_these(&policies, &request)?;
+        if let Some(known) = known(&response) {
+            return Ok(known);
+        }
+        let never = never(&response);
+        let open = ids(&policies).filter(|id| !never.contains(id)).collect();
+        Ok(self.depends(&open, kept))
+    }
+
+    /// The policies as they were written, not as they were left: what was left assumes more than a request at run time says.
+    fn depends(&self, open: &HashSet<String>, kept: &mut Kept) -> Answer {
+        let policies = self.ready.policies.iter().filter(|policy| open.contains(&policy.id));
+        Answer::Depends {
             policies: policies.map(|policy| kept.index_of(policy)).collect(),
+        }
+    }
+
+    fn own_content(&self, kept: &mut Kept) -> Result<OwnContent, NoPlan> {
+        let own = &self.vocabulary.own;
+        let mut answers = Vec::new();
+        let mut open = Vec::new();
+        for (name, action) in own.asked_by(self.principal.kind) {
+            let policies = self.concerning(self.ready.by_own.get(name))?;
+            let answer = self.own_answer(action, &policies, kept)?;
+            if let Answer::Depends { policies: indices } = &answer {
+                open.push((action, indices.clone()));
+            }
+            answers.push(OwnAnswer {
+                action: name.to_owned(),
+                answer,
+            });
+        }
+        if answers.is_empty() {
+            return Ok(OwnContent::default());
+        }
+        Ok(OwnContent {
+            schemas: own.texts.clone(),
+            entities: self.own_entities(&open, kept)?,
+            answers,
         })
     }
 
+    /// Known where it is the same for every type that the action can be done to.
+    fn own_answer(&self, action: &OwnAction, policies: &PolicySet, kept: &mut Kept) -> Result<Answer, NoPlan> {
+        let mut answers = Vec::new();
+        let mut open: HashSet<String> = HashSet::new();
+        for resource in &action.resources {
+            let request = self.any_of(action.uid.clone(), resource.clone())?;
+            let response = self.evaluate_these(policies, &request)?;
+            let never = never(&response);
+            open.extend(ids(policies).filter(|id| !never.contains(id)));
+            answers.push(known(&response));
+        }
+        let first = answers.first().cloned().flatten();
+        match first {
+            Some(answer) if answers.iter().all(|other| other.as_ref() == Some(&answer)) => Ok(answer),
+            _ => Ok(self.depends(&open, kept)),
+        }
+    }
+
     /// The principal, the actions, and what is declared about resources and named entities: all that a request can reach.
-    fn needed_entities(&self, answers: &[ActionAnswer], kept: &Kept) -> Result<String, NoPlan> {
+    pub(crate) fn needed_entities(&self, answers: &[ActionAnswer], kept: &Kept) -> Result<String, NoPlan> {
         let open: Vec<Action> = answers
             .iter()
             .filter(|entry| matches!(entry.answer, Answer::Depends { .. }))
@@ -295,7 +417,7 @@ impl<'a> Compiler<'a> {
         let types: BTreeSet<&str> = open.iter().map(|action| action.resource().name()).collect();
         let mut named: HashSet<EntityUid> = HashSet::new();
         if !open.is_empty() {
-            named.insert(self.uid.clone());
+            named.insert(self.ground.uid.clone());
         }
         for action in &open {
             named.insert(uid("Action", action.id())?);
@@ -306,11 +428,35 @@ impl<'a> Compiler<'a> {
             .iter()
             .filter(|policy| kept.places.contains_key(&policy.id));
         named.extend(policies.flat_map(|policy| policy.policy.entity_literals()));
-        let mut needed: Vec<&Entity> = self
-            .entities
+        self.entities_as_json(|entity| named.contains(&entity.uid()) || types.contains(type_of(&entity.uid()).as_str()))
+    }
+
+    /// The same for the actions of the user's own schema. Their contexts can hold entities, and so can attributes.
+    fn own_entities(&self, open: &[(&OwnAction, Vec<usize>)], kept: &Kept) -> Result<String, NoPlan> {
+        if open.is_empty() {
+            return Ok("[]".to_owned());
+        }
+        let mut named: HashSet<EntityUid> = HashSet::from([self.ground.uid.clone()]);
+        named.extend(open.iter().map(|(action, _)| action.uid.clone()));
+        let kept_for_own: HashSet<&str> = open
             .iter()
-            .filter(|entity| named.contains(&entity.uid()) || types.contains(type_of(&entity.uid()).as_str()))
+            .flat_map(|(_, indices)| indices)
+            .filter_map(|index| kept.policies.get(*index))
+            .map(|policy| policy.id.as_str())
             .collect();
+        let policies = self
+            .ready
+            .policies
+            .iter()
+            .filter(|policy| kept_for_own.contains(policy.id.as_str()));
+        named.extend(policies.flat_map(|policy| policy.policy.entity_literals()));
+        self.entities_as_json(|entity| {
+            named.contains(&entity.uid()) || self.vocabulary.own.reaches(&type_of(&entity.uid()))
+        })
+    }
+
+    fn entities_as_json(&self, is_needed: impl Fn(&Entity) -> bool) -> Result<String, NoPlan> {
+        let mut needed: Vec<&Entity> = self.ground.entities.iter().filter(|entity| is_needed(entity)).collect();
         // One order, so that one policy set has one digest.
         needed.sort_by_cached_key(|entity| entity.uid().to_string());
         let values = needed.into_iter().map(in_order).collect::<Result<Vec<_>, _>>()?;
@@ -318,10 +464,52 @@ impl<'a> Compiler<'a> {
     }
 }
 
+/// Every amount around which the authorizer's answer may change.
+fn telling_amounts(policies: &PolicySet, bounded: &Bounded) -> BTreeSet<i64> {
+    let written = policies.policies().flat_map(written_numbers);
+    bounded
+        .edges
+        .iter()
+        .copied()
+        .chain(written)
+        .chain(bounded.bound.limit().and_then(|most| i64::try_from(most).ok()))
+        .chain([0, i64::MAX])
+        .flat_map(|at| [at.saturating_sub(1), at, at.saturating_add(1)])
+        .filter(|amount| *amount >= 0)
+        .collect()
+}
+
+/// The answer, where it depends on nothing.
+fn known(response: &TpeResponse<'_>) -> Option<Answer> {
+    let decision = response.decision()?;
+    let reason = response.reason().into_iter().flatten();
+    let mut policies: Vec<String> = reason.map(|id| AsRef::<str>::as_ref(id).to_owned()).collect();
+    policies.sort_unstable();
+    Some(Answer::Known {
+        allowed: decision == Ruling::Allow,
+        policies,
+    })
+}
+
+fn ids(policies: &PolicySet) -> impl Iterator<Item = String> {
+    policies
+        .policies()
+        .map(|policy| AsRef::<str>::as_ref(policy.id()).to_owned())
+}
+
+/// The policies that never apply.
+fn never(response: &TpeResponse<'_>) -> HashSet<String> {
+    response
+        .false_permits()
+        .chain(response.false_forbids())
+        .map(|id| AsRef::<str>::as_ref(id).to_owned())
+        .collect()
+}
+
 /// The policies that a plan carries.
 #[derive(Default)]
-struct Kept {
-    policies: Vec<PolicyText>,
+pub(crate) struct Kept {
+    pub(crate) policies: Vec<PolicyText>,
     places: HashMap<String, usize>,
 }
 
@@ -366,13 +554,13 @@ fn entity_of(principal: &Principal, uid: &EntityUid) -> Result<Entity, String> {
     Entity::new(uid.clone(), attributes, parents).map_err(message)
 }
 
-/// The declared entity, in the profile that the host asks for. One that is declared to be in other profiles stays out of it:
-/// whatever the host asks for, a pinned module runs where it was pinned.
-fn in_profile(declared: &Entity, principal: &Principal, entities: &Entities) -> Result<Entity, NoPlan> {
+/// The declared entity in the profile that the host asks for; nothing where it is in it already. One that is declared to be
+/// in other profiles stays out of it: whatever the host asks for, a pinned module runs where it was pinned.
+fn in_profile(declared: &Entity, principal: &Principal, entities: &Entities) -> Result<Option<Entity>, NoPlan> {
     let uid = declared.uid();
     let asked = crate::schema::uid("Profile", &principal.profile)?;
     if uid == asked || entities.is_ancestor_of(&asked, &uid) {
-        return Ok(declared.clone());
+        return Ok(None);
     }
     let above = entities
         .ancestors(&uid)
@@ -383,7 +571,7 @@ fn in_profile(declared: &Entity, principal: &Principal, entities: &Entities) -> 
     if profiles.is_empty() && principal.kind != PrincipalKind::Profile {
         let (uid, attributes, mut parents) = declared.clone().into_inner();
         parents.insert(asked);
-        return Ok(Entity::new(uid, attributes, parents).map_err(message)?);
+        return Ok(Some(Entity::new(uid, attributes, parents).map_err(message)?));
     }
     profiles.sort_unstable();
     Err(NoPlan::Profile { declared: profiles })
@@ -420,6 +608,24 @@ mod tests {
                     amount
                 })
             );
+        }
+    }
+
+    /// Cedar calls two entities equal that have one uid, whatever they are in.
+    #[test]
+    fn a_module_that_is_declared_without_a_profile_is_put_into_one() {
+        let text = r#"[{"uid": {"type": "Module", "id": "cd"}, "attrs": {"sha256": "cd"}, "parents": [{"type": "Publisher", "id": "acme"}]}]"#;
+        let declared = crate::store::Source {
+            name: "a.json".to_owned(),
+            text: text.to_owned(),
+            kind: crate::store::SourceKind::Entities,
+        };
+        let store = crate::store::PolicyStore::load(&[declared], Stock::With).unwrap();
+        let profile = store.plan(&Principal::profile("trusted")).unwrap();
+        for sha256 in ["cd", "undeclared"] {
+            let plan = store.plan(&Principal::module(sha256, "trusted")).unwrap();
+            assert_ne!(plan.bound(Meter::Elapse), Bound::Limited(0));
+            assert_eq!(plan.bound(Meter::Elapse), profile.bound(Meter::Elapse), "{sha256}");
         }
     }
 

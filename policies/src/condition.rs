@@ -3,6 +3,8 @@
 //! After partial evaluation for a concrete principal and meter, one integer of the context is all that is unknown. What is
 //! written about it is followed exactly, errors included; what cannot be followed is refused, never guessed.
 
+use std::collections::BTreeSet;
+
 use cedar_policy::Policy;
 use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, UnaryOp, Var};
 
@@ -176,6 +178,77 @@ pub(crate) fn written_numbers(policy: &Policy) -> Vec<i64> {
     numbers
 }
 
+/// What policies read of the context.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// These attributes at most, by name.
+    Only(BTreeSet<String>),
+    /// All of it, as far as anybody can tell.
+    Everything,
+}
+
+impl Reads {
+    pub(crate) fn reads(&self, attribute: &str) -> bool {
+        match self {
+            Self::Only(names) => names.contains(attribute),
+            Self::Everything => true,
+        }
+    }
+}
+
+/// The attributes of the context that the policies look at, directly: `context.a`, `context has a`. Where the context is
+/// used in any other way, everything.
+pub(crate) fn context_reads(policies: &[Policy]) -> Reads {
+    let mut names = BTreeSet::new();
+    for policy in policies {
+        let Ok(policy) = policy.to_pst() else {
+            return Reads::Everything;
+        };
+        let (mut named, mut seen) = (0_usize, 0_usize);
+        for clause in policy.body().clauses() {
+            let (Clause::When(condition) | Clause::Unless(condition)) = clause;
+            visit(condition, &mut |expr| match expr {
+                Expr::GetAttr { expr, attr } if is_context(expr) => {
+                    named += 1;
+                    names.insert(attr.to_string());
+                }
+                Expr::HasAttr { expr, attrs } if is_context(expr) => {
+                    named += 1;
+                    names.insert(attrs.head.to_string());
+                }
+                // What may hold the context without showing it to a visitor.
+                Expr::Unknown { .. } | Expr::ResidualError => seen += 1,
+                other if is_context(other) => seen += 1,
+                other if !is_followed(other) => seen += 1,
+                _ => {}
+            });
+        }
+        // Each reading by name shows the context once more, and nothing else may.
+        if seen != named {
+            return Reads::Everything;
+        }
+    }
+    Reads::Only(names)
+}
+
+/// Whether `visit` looks into all of this expression.
+fn is_followed(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::Literal(_)
+            | Expr::Var(_)
+            | Expr::UnaryOp { .. }
+            | Expr::BinaryOp { .. }
+            | Expr::GetAttr { .. }
+            | Expr::HasAttr { .. }
+            | Expr::Like { .. }
+            | Expr::Is { .. }
+            | Expr::IfThenElse { .. }
+            | Expr::Set(_)
+            | Expr::Record(_)
+    )
+}
+
 /// Whether evaluating the policy's conditions can end in an error, whatever the request.
 ///
 /// Strict validation leaves overflow, and attributes of entities that are named but may not exist.
@@ -333,6 +406,31 @@ mod tests {
         assert!(can_error(&policy("context.bytes > 9223372036854775807 + 1")));
         assert!(can_error(&policy("Table::\"main.t\".name == \"t\"")));
         assert!(!can_error(&policy("resource.name == \"t\"")));
+    }
+
+    #[test]
+    fn what_is_read_of_the_context() {
+        let reads =
+            |conditions: &[&str]| context_reads(&conditions.iter().map(|text| policy(text)).collect::<Vec<_>>());
+        let only = |names: &[&str]| Reads::Only(names.iter().map(ToString::to_string).collect());
+        assert_eq!(reads(&["resource.name == \"a\""]), only(&[]));
+        assert_eq!(
+            reads(&["context.index == resource.name", "context has trigger"]),
+            only(&["index", "trigger"])
+        );
+        assert_eq!(
+            reads(&["if [context.a.b].contains(1) then context has c.d else {x: context[\"e\"]}.x like \"f\""]),
+            only(&["a", "c", "e"])
+        );
+        for whole in [
+            "context == {a: 1}",
+            "{a: context}.a.b",
+            "[context].contains({})",
+            "context.a && context == {}",
+        ] {
+            assert_eq!(reads(&["context.a == 1", whole]), Reads::Everything, "{whole}");
+        }
+        assert!(Reads::Everything.reads("x") && only(&["x"]).reads("x") && !only(&["x"]).reads("y"));
     }
 
     #[test]

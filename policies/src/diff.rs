@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::check::BoundReport;
 use crate::compile::{Compiler, NoPlan, in_order};
-use crate::load::samples;
+use crate::load::{sample, sampled_kinds};
 use crate::plan::{Bound, Decision, Plan};
 use crate::principal::{Principal, PrincipalKind};
 use crate::resource::ResourceKind;
@@ -247,8 +247,8 @@ impl Comparison<'_> {
         let of_profile = self.compare(&profile, &profile)?;
         changes.extend(of_profile.iter().cloned());
         push(profile.clone(), changes, principals);
-        let mut guests = samples(self.old.ready(), name);
-        guests.extend(samples(self.new.ready(), name));
+        let kinds = [self.old, self.new].map(|store| sampled_kinds(store.ready()));
+        let mut guests: Vec<Principal> = kinds.into_iter().flatten().map(|kind| sample(kind, name)).collect();
         guests.sort_unstable_by(|one, other| one.id.cmp(&other.id));
         guests.dedup();
         for guest in guests.into_iter().filter(|guest| *guest != profile) {

@@ -1,6 +1,6 @@
 //! Entities files: who is nested in what.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use cedar_policy::{Entities, Entity, EntityUid};
 use serde_json::Value;
@@ -8,6 +8,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::finding::{Code, Finding, Location};
+use crate::limits::refuse_entities;
 use crate::nearest::nearest;
 use crate::resource::ResourceKind;
 use crate::schema::{Vocabulary, id, type_of};
@@ -64,6 +65,15 @@ pub(crate) fn declare<'a>(
         .filter(|row| row.is_profile())
         .map(|row| id(&row.entity.uid()).to_owned())
         .collect();
+    let groups: HashSet<EntityUid> = rows.iter().flat_map(Row::parents).collect();
+    if let Err(finding) = refuse_entities(rows.len(), profiles.len(), groups.len()) {
+        let place = rows.last().map(|row| row.location.clone());
+        findings.push(finding.at(place));
+        return Declared {
+            entities: Entities::empty(),
+            profiles,
+        };
+    }
     undeclared_parents(&rows, &profiles, findings);
     let is_cyclic = cycles(&rows, findings);
     let entities = if is_cyclic {
@@ -87,10 +97,20 @@ fn rows_of(source: &Source, vocabulary: &Vocabulary, findings: &mut Vec<Finding>
     let parsed: Vec<&RawValue> = match serde_json::from_str(&source.text) {
         Ok(parsed) => parsed,
         Err(error) => {
-            findings.push(unreadable(source, &error));
+            findings.push(unreadable(
+                Code::Entities,
+                source,
+                &error,
+                "entities",
+                "an entities file is a JSON array of objects with `uid`, `attrs` and `parents`",
+            ));
             return Vec::new();
         }
     };
+    if let Err(finding) = refuse_entities(parsed.len(), 0, 0) {
+        findings.push(finding.at(parsed.last().map(|raw| place_of(source, raw))));
+        return Vec::new();
+    }
     let mut rows = Vec::new();
     for raw in parsed {
         let location = place_of(source, raw);
@@ -102,7 +122,8 @@ fn rows_of(source: &Source, vocabulary: &Vocabulary, findings: &mut Vec<Finding>
     rows
 }
 
-fn unreadable(source: &Source, error: &serde_json::Error) -> Finding {
+/// A file that is no JSON, or not an array of what it should hold.
+pub(crate) fn unreadable(code: Code, source: &Source, error: &serde_json::Error, of: &str, help: &str) -> Finding {
     let before: usize = source
         .text
         .split_inclusive('\n')
@@ -112,20 +133,20 @@ fn unreadable(source: &Source, error: &serde_json::Error) -> Finding {
     let offset = before + error.column().saturating_sub(1);
     let text = error.to_string();
     let message = match error.classify() {
-        Category::Data => "this is JSON, but not an array of entities".to_owned(),
+        Category::Data => format!("this is JSON, but not an array of {of}"),
         // serde_json ends its messages with the position, which the location says already.
         _ => format!(
             "this is not JSON: {}",
             text.split(" at line ").next().unwrap_or_default()
         ),
     };
-    Finding::error(Code::Entities, message)
-        .with_help("an entities file is a JSON array of objects with `uid`, `attrs` and `parents`")
+    Finding::error(code, message)
+        .with_help(help)
         .at(Some(Location::new(&source.name, &source.text, offset, 1)))
 }
 
 /// A raw value borrows from the text it was parsed from, so its place is the distance between the two.
-fn place_of(source: &Source, raw: &RawValue) -> Location {
+pub(crate) fn place_of(source: &Source, raw: &RawValue) -> Location {
     let offset = raw.get().as_ptr().addr().saturating_sub(source.text.as_ptr().addr());
     let first_line = raw.get().lines().next().map_or(0, str::len);
     Location::new(&source.name, &source.text, offset, first_line)
@@ -140,10 +161,8 @@ fn entity_of(raw: &RawValue, vocabulary: &Vocabulary) -> Result<Entity, String> 
     if ResourceKind::from_name(&type_).is_some_and(ResourceKind::is_structural) {
         return Err(format!("`{uid}` is not declared: what it is in follows from its name"));
     }
-    if matches!(
-        type_.as_str(),
-        "Action" | "Meter" | "SqlFunctionClass" | "Hook" | "Registration"
-    ) {
+    let is_action = type_.rsplit("::").next() == Some("Action");
+    if is_action || matches!(type_.as_str(), "Meter" | "SqlFunctionClass" | "Hook" | "Registration") {
         return Err(format!("`{uid}` is not declared: the schema lists every `{type_}`"));
     }
     if type_ == ResourceKind::SqlFunction.name() && id(&uid).chars().any(|c| c.is_ascii_uppercase()) {
@@ -152,7 +171,10 @@ fn entity_of(raw: &RawValue, vocabulary: &Vocabulary) -> Result<Entity, String> 
         ));
     }
     let entity = Entity::from_json_value(value, Some(&vocabulary.schema)).map_err(|error| chain(&error))?;
-    Entities::from_entities([entity.clone()], Some(&vocabulary.schema)).map_err(|error| chain(&error))?;
+    // Added to nothing: a set made with a schema is given all of its actions, which takes longer than the check.
+    Entities::empty()
+        .add_entities([entity.clone()], Some(&vocabulary.schema))
+        .map_err(|error| chain(&error))?;
     Ok(entity)
 }
 
@@ -228,22 +250,24 @@ fn cycles(rows: &[Row], findings: &mut Vec<Finding>) -> bool {
 
 /// The shortest way from a profile up to itself.
 fn way_back(start: &str, parents: &BTreeMap<String, Vec<String>>) -> Option<Vec<String>> {
-    let mut ways = vec![vec![start.to_owned()]];
-    let mut seen = BTreeSet::new();
-    while !ways.is_empty() {
-        let mut longer = Vec::new();
-        for way in ways {
-            for above in way.last().and_then(|last| parents.get(last)).into_iter().flatten() {
-                let next = || way.iter().cloned().chain([above.clone()]).collect::<Vec<_>>();
-                if above == start {
-                    return Some(next());
-                }
-                if seen.insert(above.clone()) {
-                    longer.push(next());
-                }
+    let above = |name: &str| parents.get(name).into_iter().flatten();
+    let mut from: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut next: VecDeque<&str> = VecDeque::from([start]);
+    while let Some(name) = next.pop_front() {
+        for parent in above(name) {
+            if parent == start {
+                let mut way = vec![start.to_owned()];
+                let steps = std::iter::successors(Some(name), |name| from.get(name).copied());
+                way.extend(steps.take_while(|name| *name != start).map(str::to_owned));
+                way.push(start.to_owned());
+                way.reverse();
+                return Some(way);
+            }
+            if !from.contains_key(parent.as_str()) {
+                from.insert(parent, name);
+                next.push_back(parent);
             }
         }
-        ways = longer;
     }
     None
 }

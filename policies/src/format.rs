@@ -11,6 +11,7 @@ use cedar_policy_formatter::{Config, policies_str_to_pretty};
 use serde::Serialize;
 
 use crate::finding::{Code, Finding, Location};
+use crate::limits::refuse_policy;
 use crate::parse::{Written, described};
 use crate::split::{Piece, pieces};
 use crate::store::Source;
@@ -21,10 +22,6 @@ const INDENT_WIDTH: isize = 2;
 
 /// Cedar's formatter settles in one pass, two where comments move.
 const MOST_PASSES: usize = 4;
-
-/// What the stack of a thread has room for, by far.
-const MOST_BRACKETS: usize = 64;
-const MOST_OPERATORS: usize = 2048;
 
 /// A file's policies, laid out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,11 +194,7 @@ impl<'a> Gap<'a> {
 /// One policy, laid out.
 fn policy(written: Written<'_>) -> Result<String, FormatError> {
     let Piece { text, .. } = written.piece;
-    if is_too_deep(text) {
-        let finding = Finding::error(Code::Syntax, "this policy nests too deep to be laid out")
-            .with_help("compare with a set, `[\"a\", \"b\"].contains(x)`, or make several policies of it");
-        return Err(FormatError::Syntax(vec![finding.at(Some(written.first_line()))]));
-    }
+    refuse_policy(written).map_err(|finding| FormatError::Syntax(vec![finding]))?;
     meaning(text).map_err(|errors| {
         let findings = errors.iter().map(|error| described(Code::Syntax, error, written));
         FormatError::Syntax(findings.collect())
@@ -250,24 +243,6 @@ fn comments(text: &str) -> Vec<&str> {
         Part::Code(_) | Part::Text => None,
     };
     parts(text).into_iter().filter_map(comment).collect()
-}
-
-/// Whether laying it out could end the process: Cedar's formatter calls itself for every bracket and every operator.
-fn is_too_deep(text: &str) -> bool {
-    let (mut depth, mut deepest, mut operators) = (0_usize, 0, 0_usize);
-    for part in parts(text) {
-        let Part::Code(code) = part else { continue };
-        operators += code.matches(|c| "!-+*&|<>=.".contains(c)).count() + code.matches("if").count();
-        for character in code.chars() {
-            match character {
-                '(' | '[' | '{' => depth += 1,
-                ')' | ']' | '}' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            deepest = deepest.max(depth);
-        }
-    }
-    deepest > MOST_BRACKETS || operators > MOST_OPERATORS
 }
 
 enum Part<'a> {
@@ -483,16 +458,19 @@ mod tests {
                 ")".repeat(depth)
             )
         };
-        assert!(format(&source(&nested(MOST_BRACKETS - 1))).is_ok());
-        let chained = format!(
-            "permit (principal, action, resource) when {{ true{} }};",
-            " && true".repeat(100_000)
-        );
-        for text in [nested(100_000), chained] {
+        let chained = |operators: usize| {
+            format!(
+                "permit (principal, action, resource) when {{ true{} }};",
+                " && true".repeat(operators)
+            )
+        };
+        assert!(format(&source(&nested(60))).is_ok());
+        assert!(format(&source(&chained(250))).is_ok());
+        for text in [nested(70), nested(10_000), chained(300), chained(5_000)] {
             let Err(FormatError::Syntax(findings)) = format(&source(&text)) else {
                 panic!("it was laid out");
             };
-            assert!(findings[0].message.contains("too deep"));
+            assert_eq!(findings[0].code, Code::TooDeep);
         }
         let strings = format!(
             "permit (principal, action, resource) when {{ [{}].contains(\"\") }};",

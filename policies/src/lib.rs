@@ -17,13 +17,17 @@ pub mod explain;
 mod finding;
 #[cfg(feature = "workbench")]
 pub mod format;
+mod limits;
 mod linear;
+mod links;
 mod lint;
 mod load;
 mod memo;
 #[cfg(feature = "workbench")]
 pub mod mutate;
 mod nearest;
+mod own;
+mod own_schema;
 mod parse;
 pub mod plan;
 mod principal;
@@ -40,12 +44,13 @@ pub mod store;
 pub mod suite;
 pub mod vocabulary;
 
-pub use check::{BoundReport, CapabilityReport, Grant, ProfileReport, Report, check};
+pub use check::{BoundReport, CapabilityReport, Grant, OwnReport, ProfileReport, Report, check};
 #[cfg(feature = "workbench")]
 pub use diff::{Difference, diff};
 pub use explain::{ActionDoc, ActionKind, action_ids, describe};
 pub use finding::{Allowed, Code, Finding, Location, Severity, UnknownCode};
 pub use lint::{MODULE_NEEDS, STATEMENT_NEEDS};
+pub use own::OwnQuestion;
 pub use plan::{Bound, Decision, Plan};
 pub use principal::{Principal, PrincipalKind};
 pub use resource_text::ResourceError;

@@ -1,5 +1,8 @@
 //! Answers that were given before.
 //!
+//! An answer is remembered by what it depends on: the action, the resource, and what the policies that are left read of
+//! the context. A statement that differs only in an attribute that no policy looks at is not asked about again.
+//!
 //! Guests choose the names that they ask about, so the memo has a size and forgets everything when it is full. Keys are
 //! kept whole and compared: a guest that finds two names with one hash gains a slow answer, not a wrong one.
 
@@ -7,6 +10,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Mutex;
 
+use crate::condition::Reads;
 use crate::plan::Decision;
 use crate::vocabulary::{Action, Question, Resource, Value};
 
@@ -29,23 +33,30 @@ struct Entry {
 }
 
 impl Entry {
-    fn answers(&self, question: &Question<'_>) -> bool {
-        self.action == question.action && self.resource == *question.resource && self.context == question.context
+    fn answers(&self, question: &Question<'_>, read: &[(&'static str, &Value)]) -> bool {
+        let kept = self.context.iter().map(|(name, value)| (*name, value));
+        self.action == question.action && self.resource == *question.resource && kept.eq(read.iter().copied())
     }
 }
 
 impl Memo {
-    /// What was answered before, or what `answer` says now.
-    pub(crate) fn recall(&self, question: &Question<'_>, answer: impl FnOnce() -> Decision) -> Decision {
-        if length(question) > LONGEST_KEY {
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> usize {
+        self.entries.lock().map_or(0, |entries| entries.len())
+    }
+
+    /// What was answered before, or what `answer` says now. The question must be well formed: what is not read is not
+    /// looked at.
+    pub(crate) fn recall(&self, question: &Question<'_>, reads: &Reads, answer: impl FnOnce() -> Decision) -> Decision {
+        let all = question.context.iter().map(|(name, value)| (*name, value));
+        let read: Vec<(&'static str, &Value)> = all.filter(|(name, _)| reads.reads(name)).collect();
+        if length(question.resource, &read) > LONGEST_KEY {
             return answer();
         }
-        let hash = self
-            .hasher
-            .hash_one((question.action, question.resource, question.context));
+        let hash = self.hasher.hash_one((question.action, question.resource, &read));
         // A lock that another thread poisoned costs time, not safety: the question is asked afresh.
         if let Ok(entries) = self.entries.lock()
-            && let Some(entry) = entries.get(&hash).filter(|entry| entry.answers(question))
+            && let Some(entry) = entries.get(&hash).filter(|entry| entry.answers(question, &read))
         {
             return entry.decision.clone();
         }
@@ -59,7 +70,7 @@ impl Memo {
                 Entry {
                     action: question.action,
                     resource: question.resource.clone(),
-                    context: question.context.to_vec(),
+                    context: read.into_iter().map(|(name, value)| (name, value.clone())).collect(),
                     decision: decision.clone(),
                 },
             );
@@ -68,16 +79,16 @@ impl Memo {
     }
 }
 
-/// The bytes of a question that the asker chose.
-fn length(question: &Question<'_>) -> usize {
-    let in_context = question.context.iter().map(|(name, value)| {
+/// The bytes of a key that the asker chose.
+fn length(resource: &Resource, read: &[(&'static str, &Value)]) -> usize {
+    let in_context = read.iter().map(|(name, value)| {
         name.len()
             + match value {
                 Value::Text(text) => text.len(),
                 Value::Long(_) => size_of::<i64>(),
             }
     });
-    let in_resource = match question.resource {
+    let in_resource = match resource {
         Resource::HostFunction(name)
         | Resource::Database(name)
         | Resource::SqlFunction(name)
@@ -106,7 +117,7 @@ mod tests {
             resource,
             context: &[],
         };
-        memo.recall(&question, || {
+        memo.recall(&question, &Reads::Everything, || {
             asked.set(asked.get() + 1);
             Decision {
                 allowed: true,
@@ -124,6 +135,40 @@ mod tests {
         assert_eq!(asked.get(), 1);
         ask(&memo, &Resource::column("main", "t", "d"), &asked);
         assert_eq!(asked.get(), 2);
+    }
+
+    #[test]
+    fn what_no_policy_reads_is_not_part_of_the_key() {
+        let only = |name: &str| Reads::Only([name.to_owned()].into());
+        let asked = Cell::new(0);
+        let ask = |memo: &Memo, reads: &Reads, trigger: &str, database: &str| {
+            let question = Question {
+                action: Action::Sql(SqlAction::Read),
+                resource: &Resource::column("main", "t", "c"),
+                context: &[
+                    ("trigger", Value::Text(trigger.to_owned())),
+                    ("database", Value::Text(database.to_owned())),
+                ],
+            };
+            memo.recall(&question, reads, || {
+                asked.set(asked.get() + 1);
+                Decision {
+                    allowed: trigger == "good",
+                    ..Decision::default()
+                }
+            })
+        };
+        let (memo, reads) = (Memo::default(), only("trigger"));
+        assert!(ask(&memo, &reads, "good", "main").allowed);
+        assert!(ask(&memo, &reads, "good", "temp").allowed);
+        assert_eq!(asked.get(), 1);
+        assert!(!ask(&memo, &reads, "bad", "temp").allowed);
+        assert_eq!(asked.get(), 2);
+        let long = "x".repeat(2 * LONGEST_KEY);
+        assert!(ask(&memo, &reads, "good", &long).allowed);
+        assert_eq!(asked.get(), 2);
+        ask(&memo, &Reads::Everything, "good", "main");
+        assert_eq!(asked.get(), 3);
     }
 
     #[test]

@@ -1,7 +1,13 @@
 //! "Did you mean".
 
+/// Longer than any name; comparing takes time that grows with the length of both.
+const LONGEST: usize = 256;
+
 /// The known name that a typo most likely stands for, if one is near enough.
 pub(crate) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    if typed.len() > LONGEST {
+        return None;
+    }
     let near_enough = (typed.chars().count() / 3).max(1);
     known
         .into_iter()

@@ -1,11 +1,13 @@
-//! Policy files: their policies, each with an id and a place.
+//! Policy files: their policies and templates, each with an id and a place.
 
 use std::collections::HashMap;
 
-use cedar_policy::{Policy, PolicyId, Template};
+use cedar_policy::{Policy, PolicyId};
 use miette::Diagnostic;
 
 use crate::finding::{Code, Finding, Location};
+use crate::limits::refuse_policy;
+use crate::links::{Linked, LoadedTemplate};
 use crate::schema::{Vocabulary, id, type_of};
 use crate::split::{Piece, pieces};
 use crate::store::Source;
@@ -18,10 +20,14 @@ pub(crate) struct LoadedPolicy {
     pub(crate) text: String,
     /// Its first line.
     pub(crate) location: Location,
-    /// The actions that its scope lets through.
+    /// The built-in actions that its scope lets through.
     pub(crate) covered: Vec<String>,
+    /// The actions of the user's own schema that its scope lets through.
+    pub(crate) covered_own: Vec<String>,
     /// It came with the product.
     pub(crate) is_stock: bool,
+    /// Its slots were filled.
+    pub(crate) link: Option<Linked>,
 }
 
 impl LoadedPolicy {
@@ -52,7 +58,7 @@ pub(crate) struct Written<'a> {
 
 impl Written<'_> {
     /// A place inside the policy, counted from its start.
-    fn at(self, offset: usize, length: usize) -> Location {
+    pub(crate) fn at(self, offset: usize, length: usize) -> Location {
         Location::new(&self.source.name, &self.source.text, self.piece.offset + offset, length)
     }
 
@@ -71,38 +77,111 @@ impl Written<'_> {
     }
 }
 
-/// Parses every policy file; the flag says whether it came with the product. What is no policy is a finding, and left out.
-pub(crate) fn parse<'a>(
-    sources: impl IntoIterator<Item = (&'a Source, bool)>,
+/// What policy files hold.
+pub(crate) struct Parsed {
+    pub(crate) policies: Vec<LoadedPolicy>,
+    pub(crate) templates: Vec<LoadedTemplate>,
+    /// Where each id is used first.
+    pub(crate) seen: HashMap<String, Location>,
+}
+
+/// One policy file, cut into its policies.
+pub(crate) struct Cut<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) pieces: Vec<Piece<'a>>,
+    /// It came with the product.
+    pub(crate) is_stock: bool,
+}
+
+impl<'a> Cut<'a> {
+    pub(crate) fn new(source: &'a Source, is_stock: bool) -> Self {
+        Self {
+            source,
+            pieces: pieces(&source.text),
+            is_stock,
+        }
+    }
+}
+
+/// Parses every policy file, after what is parsed already. What is no policy is a finding, and left out.
+pub(crate) fn parse(
+    before: Vec<LoadedPolicy>,
+    files: &[Cut<'_>],
     vocabulary: &Vocabulary,
     findings: &mut Vec<Finding>,
-) -> Vec<LoadedPolicy> {
-    let mut policies: Vec<LoadedPolicy> = Vec::new();
-    let mut seen: HashMap<String, Location> = HashMap::new();
-    for (source, is_stock) in sources {
-        for piece in pieces(&source.text) {
-            match policy_of(Written { source, piece }, vocabulary) {
+) -> Parsed {
+    let mut parsed = Parsed {
+        seen: before
+            .iter()
+            .map(|loaded| (loaded.id.clone(), loaded.location.clone()))
+            .collect(),
+        policies: before,
+        templates: Vec::new(),
+    };
+    for file in files {
+        let mut lines = Lines::default();
+        for piece in &file.pieces {
+            let written = Written {
+                source: file.source,
+                piece: *piece,
+            };
+            match read(written, &mut lines, vocabulary) {
                 Err(mut problems) => findings.append(&mut problems),
-                Ok(policy) => match seen.get(&policy.id) {
-                    Some(first) => findings.push(
-                        Finding::error(Code::DuplicateId, format!("the id `{}` is used twice", policy.id))
-                            .with_help(format!("it is also used at {first}"))
-                            .at(Some(policy.location)),
-                    ),
-                    None => {
-                        seen.insert(policy.id.clone(), policy.location.clone());
-                        policies.push(LoadedPolicy { is_stock, ..policy });
+                Ok(Read::Policy(policy)) => {
+                    if parsed.is_new(&policy.id, &policy.location, findings) {
+                        parsed.policies.push(LoadedPolicy {
+                            is_stock: file.is_stock,
+                            ..*policy
+                        });
                     }
-                },
+                }
+                Ok(Read::Template(template)) => {
+                    if parsed.is_new(&template.id, &template.location, findings) {
+                        parsed.templates.push(*template);
+                    }
+                }
             }
         }
     }
-    policies
+    parsed
 }
 
-fn policy_of(written: Written<'_>, vocabulary: &Vocabulary) -> Result<LoadedPolicy, Vec<Finding>> {
-    let text = written.piece.text;
-    let policy = Policy::parse(None, text).map_err(|errors| not_a_policy(written, &errors))?;
+impl Parsed {
+    fn is_new(&mut self, id: &str, place: &Location, findings: &mut Vec<Finding>) -> bool {
+        if let Some(first) = self.seen.get(id) {
+            findings.push(
+                Finding::error(Code::DuplicateId, format!("the id `{id}` is used twice"))
+                    .with_help(format!("it is also used at {first}"))
+                    .at(Some(place.clone())),
+            );
+            return false;
+        }
+        self.seen.insert(id.to_owned(), place.clone());
+        true
+    }
+}
+
+enum Read {
+    Policy(Box<LoadedPolicy>),
+    Template(Box<LoadedTemplate>),
+}
+
+fn read(written: Written<'_>, lines: &mut Lines, vocabulary: &Vocabulary) -> Result<Read, Vec<Finding>> {
+    refuse_policy(written).map_err(|finding| vec![finding])?;
+    let policy = match Policy::parse(None, written.piece.text) {
+        Ok(policy) => policy,
+        Err(errors) => {
+            return match LoadedTemplate::read(written) {
+                Some(template) => template
+                    .map(|template| Read::Template(Box::new(template)))
+                    .map_err(|finding| vec![finding]),
+                None => Err(errors
+                    .iter()
+                    .map(|error| described(Code::Syntax, error, written))
+                    .collect()),
+            };
+        }
+    };
     let Some(id) = policy.annotation("id").filter(|id| !id.is_empty()).map(str::to_owned) else {
         return Err(vec![
             Finding::error(Code::MissingId, "a policy has no `@id`")
@@ -110,33 +189,53 @@ fn policy_of(written: Written<'_>, vocabulary: &Vocabulary) -> Result<LoadedPoli
                 .at(Some(written.first_line())),
         ]);
     };
-    let covered = vocabulary
-        .covered(&policy.action_constraint())
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
-    Ok(LoadedPolicy {
+    let (covered, covered_own) = covering(&policy, vocabulary);
+    Ok(Read::Policy(Box::new(LoadedPolicy {
         policy: policy.new_id(PolicyId::new(&id)),
         id,
-        text: text.to_owned(),
-        location: written.first_line(),
+        text: written.piece.text.to_owned(),
+        location: lines.first_line_of(written),
         covered,
+        covered_own,
         is_stock: false,
-    })
+        link: None,
+    })))
 }
 
-fn not_a_policy(written: Written<'_>, errors: &cedar_policy::ParseErrors) -> Vec<Finding> {
-    if Template::parse(None, written.piece.text).is_ok_and(|template| template.slots().next().is_some()) {
-        return vec![
-            Finding::error(Code::Template, "a policy has a slot and so is a template")
-                .with_help("name the principal or resource; nothing here fills slots in")
-                .at(Some(written.first_line())),
-        ];
+/// The actions that a policy's scope lets through: the built-in ones, and the user's own.
+pub(crate) fn covering(policy: &Policy, vocabulary: &Vocabulary) -> (Vec<String>, Vec<String>) {
+    let constraint = policy.action_constraint();
+    let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
+    (
+        owned(vocabulary.covered(&constraint)),
+        owned(vocabulary.own.covered(&constraint)),
+    )
+}
+
+/// How far the lines of a file are counted. Counting from the start for each policy takes a second for ten thousand.
+#[derive(Default)]
+struct Lines {
+    offset: usize,
+    newlines: usize,
+}
+
+impl Lines {
+    /// The first line of a policy that comes after all those that were asked for before.
+    fn first_line_of(&mut self, written: Written<'_>) -> Location {
+        let Written { source, piece } = written;
+        let between = source.text.get(self.offset..piece.offset).unwrap_or_default();
+        self.newlines += between.matches('\n').count();
+        self.offset = piece.offset;
+        let before = source.text.get(..piece.offset).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Location {
+            source: source.name.clone(),
+            line: self.newlines + 1,
+            column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
+            offset: piece.offset,
+            length: piece.text.lines().next().map_or(0, str::len),
+        }
     }
-    errors
-        .iter()
-        .map(|error| described(Code::Syntax, error, written))
-        .collect()
 }
 
 /// A finding from one of Cedar's diagnostics, with its place inside a policy.

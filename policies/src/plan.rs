@@ -11,8 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 use crate::memo::Memo;
+use crate::own::{OwnQuestion, OwnResiduals};
 use crate::principal::Principal;
-use crate::residual::Residuals;
+use crate::residual::{Residuals, well_formed};
 use crate::vocabulary::{Action, Meter, Question};
 
 /// The most that a plan allows of one meter.
@@ -86,6 +87,7 @@ struct Inner {
     /// Built when the first question needs it: most guests never ask one.
     residuals: OnceLock<Result<Residuals, String>>,
     memo: Memo,
+    own: OnceLock<Result<OwnResiduals, String>>,
 }
 
 /// What is serialised.
@@ -101,6 +103,29 @@ pub(crate) struct Content {
     pub(crate) policies: Vec<PolicyText>,
     /// The entities that it needs for that, as Cedar's JSON.
     pub(crate) entities: String,
+    /// What the user's own schema adds.
+    pub(crate) own: OwnContent,
+}
+
+/// The answers to the actions of a user's own schema.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OwnContent {
+    /// The schema files, as they were written: questions are validated against them.
+    pub(crate) schemas: Vec<String>,
+    /// One per action that the principal can ask about, in the order of their names.
+    pub(crate) answers: Vec<OwnAnswer>,
+    /// The entities that such a question can reach, as Cedar's JSON.
+    pub(crate) entities: String,
+}
+
+/// One own action's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OwnAnswer {
+    /// Its uid: `Shop::Action::"sendMail"`.
+    pub(crate) action: String,
+    pub(crate) answer: Answer,
 }
 
 /// One meter's bound.
@@ -146,10 +171,16 @@ impl Content {
             .map(|bound| bound.meter)
             .eq(Meter::ALL.iter().copied())
             && self.answers.iter().map(|answer| answer.action).eq(Action::all())
-            && self.answers.iter().all(|answer| match &answer.answer {
-                Answer::Known { .. } => true,
-                Answer::Depends { policies } => policies.iter().all(|index| *index < self.policies.len()),
-            })
+            && self.answers.iter().all(|entry| self.has_policies_of(&entry.answer))
+            && self.own.answers.iter().all(|entry| self.has_policies_of(&entry.answer))
+            && self.own.answers.is_sorted_by(|one, next| one.action < next.action)
+    }
+
+    fn has_policies_of(&self, answer: &Answer) -> bool {
+        match answer {
+            Answer::Known { .. } => true,
+            Answer::Depends { policies } => policies.iter().all(|index| *index < self.policies.len()),
+        }
     }
 }
 
@@ -169,6 +200,7 @@ impl Plan {
             digest,
             residuals: OnceLock::new(),
             memo: Memo::default(),
+            own: OnceLock::new(),
         })))
     }
 
@@ -231,16 +263,53 @@ impl Plan {
                 policies: policies.clone(),
                 errors: Vec::new(),
             },
-            Some(Answer::Depends { .. }) => self.0.memo.recall(question, || self.ask(question)),
+            Some(Answer::Depends { .. }) => self.ask(question),
         }
+    }
+
+    /// May this be done? The action is one of a user's own schema, which a host function asks about that the embedding
+    /// program adds. What the schema does not allow to ask, and what no policy permits, is denied.
+    #[must_use]
+    pub fn decide_own(&self, question: &OwnQuestion<'_>) -> Decision {
+        let answers = &self.0.content.own.answers;
+        let found = answers.binary_search_by(|entry| entry.action.as_str().cmp(question.action));
+        let Some(entry) = found.ok().and_then(|index| answers.get(index)) else {
+            return Decision::unasked(format!("the plan has no answer for `{}`", question.action));
+        };
+        match self.0.own.get_or_init(|| OwnResiduals::wake(&self.0.content)) {
+            Ok(own) => own.decide(question, &entry.answer),
+            Err(error) => Decision::unasked(error.clone()),
+        }
+    }
+
+    /// The actions of the user's own schema that this principal can ask about, by their uids and in their order, and the
+    /// answer that does not depend on the resource and the context, where there is one.
+    pub fn own_actions(&self) -> impl Iterator<Item = (&str, Option<bool>)> {
+        self.0.content.own.answers.iter().map(|entry| {
+            let bit = match &entry.answer {
+                Answer::Known { allowed, .. } => Some(*allowed),
+                Answer::Depends { .. } => None,
+            };
+            (entry.action.as_str(), bit)
+        })
     }
 
     /// The ids of the policies that take part in an action's answer.
     pub(crate) fn taking_part(&self, action: Action) -> Vec<String> {
-        match self.answer(action) {
-            None => Vec::new(),
-            Some(Answer::Known { policies, .. }) => policies.clone(),
-            Some(Answer::Depends { policies }) => policies
+        self.answer(action)
+            .map_or_else(Vec::new, |answer| self.policies_of(answer))
+    }
+
+    /// The same for an action of the user's own schema.
+    pub(crate) fn taking_part_own(&self, action: &str) -> Vec<String> {
+        let entry = self.0.content.own.answers.iter().find(|entry| entry.action == action);
+        entry.map_or_else(Vec::new, |entry| self.policies_of(&entry.answer))
+    }
+
+    fn policies_of(&self, answer: &Answer) -> Vec<String> {
+        match answer {
+            Answer::Known { policies, .. } => policies.clone(),
+            Answer::Depends { policies } => policies
                 .iter()
                 .filter_map(|index| self.0.content.policies.get(*index))
                 .map(|policy| policy.id.clone())
@@ -253,10 +322,16 @@ impl Plan {
     }
 
     fn ask(&self, question: &Question<'_>) -> Decision {
-        match self.0.residuals.get_or_init(|| Residuals::wake(&self.0.content)) {
-            Ok(residuals) => residuals.decide(question),
-            Err(error) => Decision::unasked(error.clone()),
+        let residuals = match self.0.residuals.get_or_init(|| Residuals::wake(&self.0.content)) {
+            Ok(residuals) => residuals,
+            Err(error) => return Decision::unasked(error.clone()),
+        };
+        // Before the memo: an answer is remembered by what the policies read, and what they do not read may be wrong too.
+        if let Err(error) = well_formed(question) {
+            return Decision::unasked(error);
         }
+        let reads = residuals.reads(question.action);
+        self.0.memo.recall(question, reads, || residuals.decide(question))
     }
 }
 
@@ -278,5 +353,77 @@ impl Serialize for Plan {
 impl<'de> Deserialize<'de> for Plan {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::new(Content::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{PolicyStore, Source, SourceKind, Stock};
+    use crate::vocabulary::{Resource, SqlAction, Value};
+
+    fn plan(condition: &str) -> Plan {
+        let source = |name: &str, text: String, kind| Source {
+            name: name.to_owned(),
+            text,
+            kind,
+        };
+        let policy = format!(
+            "@id(\"a\") permit (principal, action == Action::\"createIndex\", resource) when {{ {condition} }};"
+        );
+        let profile = r#"[{"uid": {"type": "Profile", "id": "p"}, "attrs": {}, "parents": []}]"#;
+        let sources = [
+            source("a.cedar", policy, SourceKind::Policies),
+            source("a.json", profile.to_owned(), SourceKind::Entities),
+        ];
+        let store = PolicyStore::load(&sources, Stock::Without).unwrap();
+        store.plan(&Principal::profile("p")).unwrap()
+    }
+
+    /// Whether an index of this name may be made, and the database that is said beside it.
+    fn ask(plan: &Plan, context: &[(&'static str, &str)]) -> Decision {
+        let context: Vec<_> = context
+            .iter()
+            .map(|(name, text)| (*name, Value::Text((*text).to_owned())))
+            .collect();
+        plan.decide(&Question {
+            action: Action::Sql(SqlAction::CreateIndex),
+            resource: &Resource::table("main", "t"),
+            context: &context,
+        })
+    }
+
+    #[test]
+    fn questions_that_differ_in_what_nobody_reads_are_asked_once() {
+        let by_table = plan("resource.name == \"t\"");
+        for index in ["a", "b", "c"] {
+            assert!(ask(&by_table, &[("index", index)]).allowed);
+        }
+        assert_eq!(by_table.0.memo.remembered(), 1);
+        let by_index = plan("context.index == \"a\"");
+        for (index, allowed) in [("a", true), ("b", false), ("a", true)] {
+            for database in ["main", "temp"] {
+                assert_eq!(
+                    ask(&by_index, &[("index", index), ("database", database)]).allowed,
+                    allowed
+                );
+            }
+        }
+        assert_eq!(by_index.0.memo.remembered(), 2);
+    }
+
+    #[test]
+    fn a_question_of_the_wrong_shape_is_not_taken_for_one_that_was_answered() {
+        let by_table = plan("resource.name == \"t\"");
+        assert!(ask(&by_table, &[("index", "a")]).allowed);
+        for wrong in [
+            &[][..],
+            &[("index", "a"), ("index", "a")],
+            &[("index", "a"), ("other", "x")],
+        ] {
+            let decision = ask(&by_table, wrong);
+            assert!(!decision.allowed && decision.errors.len() == 1, "{wrong:?}");
+        }
+        assert!(ask(&by_table, &[("index", "a")]).allowed);
     }
 }

@@ -10,9 +10,10 @@ use cedar_policy::{
     PolicySet, Request, RestrictedExpression,
 };
 
-use crate::plan::{Answer, Content, Decision};
+use crate::condition::{Reads, context_reads};
+use crate::plan::{Answer, Content, Decision, PolicyText};
 use crate::schema::uid;
-use crate::vocabulary::{Action, Question, Resource, Value, ValueKind};
+use crate::vocabulary::{Action, Attribute, Question, Resource, Value, ValueKind};
 
 /// A plan's residual part, in Cedar's form.
 pub(crate) struct Residuals {
@@ -28,18 +29,14 @@ struct Asking {
     action: EntityUid,
     policies: PolicySet,
     entities: Vec<Entity>,
+    /// What the policies read of the context.
+    reads: Reads,
 }
 
 impl Residuals {
     /// Parses what the plan carries.
     pub(crate) fn wake(content: &Content) -> Result<Self, String> {
-        let policies = content
-            .policies
-            .iter()
-            .map(|policy| {
-                Policy::parse(Some(PolicyId::new(&policy.id)), &policy.text).map_err(|error| error.to_string())
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let policies = policies_of(content)?;
         let entities: HashMap<EntityUid, Entity> = Entities::from_json_str(&content.entities, None)
             .map_err(|error| error.to_string())?
             .into_iter()
@@ -65,12 +62,20 @@ impl Residuals {
         })
     }
 
+    /// What the answer to an action depends on in the context.
+    pub(crate) fn reads(&self, action: Action) -> &Reads {
+        match self.asking.get(action.index()) {
+            Some(Some(asking)) => &asking.reads,
+            _ => &Reads::Everything,
+        }
+    }
+
     pub(crate) fn decide(&self, question: &Question<'_>) -> Decision {
         let Some(Some(asking)) = self.asking.get(question.action.index()) else {
             return Decision::unasked(format!("nothing is left to ask about `{}`", question.action.id()));
         };
         match self.request(asking, question) {
-            Ok((request, entities)) => self.answer(asking, &request, &entities),
+            Ok((request, entities)) => authorized(&self.authorizer, &request, &asking.policies, &entities),
             Err(error) => Decision::unasked(error),
         }
     }
@@ -98,26 +103,6 @@ impl Residuals {
             Entities::from_entities(others.chain([resource.clone()]), None).map_err(|error| error.to_string())?;
         Ok((request, entities))
     }
-
-    fn answer(&self, asking: &Asking, request: &Request, entities: &Entities) -> Decision {
-        let response = self.authorizer.is_authorized(request, &asking.policies, entities);
-        let mut policies: Vec<String> = response
-            .diagnostics()
-            .reason()
-            .map(|id| AsRef::<str>::as_ref(id).to_owned())
-            .collect();
-        policies.sort_unstable();
-        let mut errors: Vec<String> = response.diagnostics().errors().map(ToString::to_string).collect();
-        errors.sort_unstable();
-        // Cedar skips a policy that errors. A forbid that was skipped has not been asked, so the answer is no.
-        let skipped_forbid = response.diagnostics().errors().any(|error| asking.is_forbid(error));
-        let allowed = response.decision() == Ruling::Allow && !skipped_forbid;
-        Decision {
-            allowed,
-            policies,
-            errors,
-        }
-    }
 }
 
 impl Asking {
@@ -133,17 +118,48 @@ impl Asking {
         let entities = reached.iter().filter_map(|uid| entities.get(uid)).cloned().collect();
         Ok(Self {
             action,
+            reads: context_reads(&policies),
             policies: PolicySet::from_policies(policies).map_err(|error| error.to_string())?,
             entities,
         })
     }
+}
 
-    fn is_forbid(&self, error: &AuthorizationError) -> bool {
-        let AuthorizationError::PolicyEvaluationError(error) = error;
-        self.policies
-            .policy(error.policy_id())
-            .is_none_or(|policy| policy.effect() == Effect::Forbid)
+/// The policies that a plan carries, by their places.
+pub(crate) fn policies_of(content: &Content) -> Result<Vec<Policy>, String> {
+    let parse = |policy: &PolicyText| {
+        Policy::parse(Some(PolicyId::new(&policy.id)), &policy.text).map_err(|error| error.to_string())
+    };
+    content.policies.iter().map(parse).collect()
+}
+
+/// What Cedar says. A forbid that errors denies.
+pub(crate) fn authorized(
+    authorizer: &Authorizer,
+    request: &Request,
+    policies: &PolicySet,
+    entities: &Entities,
+) -> Decision {
+    let response = authorizer.is_authorized(request, policies, entities);
+    let reason = response.diagnostics().reason();
+    let mut deciding: Vec<String> = reason.map(|id| AsRef::<str>::as_ref(id).to_owned()).collect();
+    deciding.sort_unstable();
+    let mut errors: Vec<String> = response.diagnostics().errors().map(ToString::to_string).collect();
+    errors.sort_unstable();
+    // Cedar skips a policy that errors. A forbid that was skipped has not been asked, so the answer is no.
+    let skipped_forbid = response.diagnostics().errors().any(|error| is_forbid(policies, error));
+    Decision {
+        allowed: response.decision() == Ruling::Allow && !skipped_forbid,
+        policies: deciding,
+        errors,
     }
+}
+
+fn is_forbid(policies: &PolicySet, error: &AuthorizationError) -> bool {
+    let AuthorizationError::PolicyEvaluationError(error) = error;
+    policies
+        .policy(error.policy_id())
+        .is_none_or(|policy| policy.effect() == Effect::Forbid)
 }
 
 /// The resource's uid.
@@ -166,36 +182,42 @@ pub(crate) fn entity_of(resource: &Resource) -> Result<Entity, String> {
     Entity::new(uid_of(resource)?, attributes, parents).map_err(|error| error.to_string())
 }
 
-/// The context, if it is what the schema says: policies were validated against that and nothing else.
-pub(crate) fn context_of(question: &Question<'_>) -> Result<Context, String> {
+/// Whether the context is what the schema says: policies were validated against that and nothing else.
+pub(crate) fn well_formed(question: &Question<'_>) -> Result<(), String> {
     let known = question.action.context();
+    let action = question.action.id();
+    let is_there = |name: &str| question.context.iter().any(|(there, _)| *there == name);
     if let Some(missing) = known
         .iter()
-        .find(|attribute| attribute.required && !question.context.iter().any(|(name, _)| *name == attribute.name))
+        .find(|attribute| attribute.required && !is_there(attribute.name))
     {
-        return Err(format!(
-            "`{}` is asked without `{}`",
-            question.action.id(),
-            missing.name
-        ));
+        return Err(format!("`{action}` is asked without `{}`", missing.name));
     }
-    let mut pairs = Vec::with_capacity(question.context.len());
-    for (name, value) in question.context {
-        if !known
-            .iter()
-            .any(|attribute| attribute.name == *name && attribute.kind == value.kind())
-        {
-            let kind = match value.kind() {
-                ValueKind::Text => "a string",
-                ValueKind::Long => "a number",
-            };
-            return Err(format!("`{}` is not asked with {kind} `{name}`", question.action.id()));
+    for (place, (name, value)) in question.context.iter().enumerate() {
+        let kind = match value.kind() {
+            ValueKind::Text => "a string",
+            ValueKind::Long => "a number",
+        };
+        let is_known = |attribute: &Attribute| attribute.name == *name && attribute.kind == value.kind();
+        if !known.iter().any(is_known) {
+            return Err(format!("`{action}` is not asked with {kind} `{name}`"));
         }
+        if question.context.iter().take(place).any(|(before, _)| before == name) {
+            return Err(format!("`{action}` is asked with `{name}` twice"));
+        }
+    }
+    Ok(())
+}
+
+/// The context as Cedar has it, if it is well formed.
+pub(crate) fn context_of(question: &Question<'_>) -> Result<Context, String> {
+    well_formed(question)?;
+    let pairs = question.context.iter().map(|(name, value)| {
         let value = match value {
             Value::Text(text) => RestrictedExpression::new_string(text.clone()),
             Value::Long(number) => RestrictedExpression::new_long(*number),
         };
-        pairs.push(((*name).to_owned(), value));
-    }
+        ((*name).to_owned(), value)
+    });
     Context::from_pairs(pairs).map_err(|error| error.to_string())
 }

@@ -1,10 +1,14 @@
 //! The vocabulary that policies are validated against, and what its annotations say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::str::FromStr as _;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use cedar_policy::{ActionConstraint, EntityId, EntityTypeName, EntityUid, Schema, SchemaFragment};
+
+use crate::own_schema::Own;
+use crate::principal::PrincipalKind;
+use crate::resource::ResourceKind;
 
 /// The schema's text.
 pub(crate) const TEXT: &str = include_str!("../schema.cedarschema");
@@ -12,11 +16,16 @@ pub(crate) const TEXT: &str = include_str!("../schema.cedarschema");
 /// The schema, and the parts of it that Cedar keeps but does not use.
 pub(crate) struct Vocabulary {
     pub(crate) schema: Schema,
-    /// The actions that can be asked about, by id. Groups are not among them.
+    /// The part of the schema that is built in.
+    pub(crate) fragment: SchemaFragment,
+    /// The built-in actions that can be asked about, by id. Groups are not among them.
     pub(crate) actions: BTreeMap<String, ActionInfo>,
+    /// What somebody's own schema adds.
+    pub(crate) own: Own,
 }
 
 /// One action that can be asked about.
+#[derive(Clone)]
 pub(crate) struct ActionInfo {
     pub(crate) annotations: BTreeMap<String, String>,
     /// Every group that the action is in, directly or not.
@@ -34,10 +43,10 @@ impl ActionInfo {
     }
 }
 
-static VOCABULARY: LazyLock<Result<Vocabulary, String>> = LazyLock::new(Vocabulary::read);
+static VOCABULARY: LazyLock<Result<Arc<Vocabulary>, String>> = LazyLock::new(|| Vocabulary::read().map(Arc::new));
 
-/// The vocabulary, read once.
-pub(crate) fn vocabulary() -> Result<&'static Vocabulary, &'static str> {
+/// The built-in vocabulary, read once.
+pub(crate) fn vocabulary() -> Result<&'static Arc<Vocabulary>, &'static str> {
     VOCABULARY.as_ref().map_err(String::as_str)
 }
 
@@ -48,15 +57,8 @@ impl Vocabulary {
         let action_entities = schema.action_entities().map_err(|error| error.to_string())?;
         let groups: BTreeSet<&EntityUid> = schema.action_groups().collect();
         // A group applies to nothing; an action that happens to have members as well would still be asked about.
-        let asked: Vec<&EntityUid> = schema
-            .actions()
-            .filter(|uid| {
-                !groups.contains(uid)
-                    || schema
-                        .resources_for_action(uid)
-                        .is_some_and(|mut of| of.next().is_some())
-            })
-            .collect();
+        let is_asked = |uid: &&EntityUid| !groups.contains(uid) || applies(&schema, uid);
+        let asked: Vec<&EntityUid> = schema.actions().filter(is_asked).collect();
         let mut actions = BTreeMap::new();
         for uid in asked {
             actions.insert(
@@ -72,21 +74,31 @@ impl Vocabulary {
                 },
             );
         }
-        Ok(Self { schema, actions })
+        Ok(Self {
+            schema,
+            fragment,
+            actions,
+            own: Own::default(),
+        })
     }
 
-    /// The actions that a policy's scope lets through.
+    /// The built-in actions that a policy's scope lets through. `Shop::Action::"read"` is none of them.
     pub(crate) fn covered(&self, constraint: &ActionConstraint) -> Vec<&str> {
-        let named = |uids: &[EntityUid], name: &str, info: &ActionInfo| {
-            uids.iter().any(|uid| id(uid) == name || info.groups.contains(id(uid)))
+        let built_in = |uids: &[EntityUid]| -> Vec<String> {
+            let is_built_in = |uid: &&EntityUid| type_of(uid) == "Action";
+            uids.iter().filter(is_built_in).map(|uid| id(uid).to_owned()).collect()
+        };
+        let (named, with_groups) = match constraint {
+            ActionConstraint::Any => return self.actions.keys().map(String::as_str).collect(),
+            ActionConstraint::Eq(uid) => (built_in(std::slice::from_ref(uid)), false),
+            ActionConstraint::In(uids) => (built_in(uids), true),
+        };
+        let is_covered = |name: &String, info: &ActionInfo| {
+            named.contains(name) || with_groups && named.iter().any(|group| info.groups.contains(group))
         };
         self.actions
             .iter()
-            .filter(|(name, info)| match constraint {
-                ActionConstraint::Any => true,
-                ActionConstraint::Eq(uid) => id(uid) == name.as_str(),
-                ActionConstraint::In(uids) => named(uids, name, info),
-            })
+            .filter(|(name, info)| is_covered(name, info))
             .map(|(name, _)| name.as_str())
             .collect()
     }
@@ -98,6 +110,13 @@ impl Vocabulary {
             .filter(move |(_, info)| info.groups.contains(group))
             .map(|(name, info)| (name.as_str(), info))
     }
+}
+
+/// Whether the action can be done to anything.
+pub(crate) fn applies(schema: &Schema, action: &EntityUid) -> bool {
+    schema
+        .resources_for_action(action)
+        .is_some_and(|mut types| types.next().is_some())
 }
 
 fn annotations(fragment: &SchemaFragment, action: &EntityUid) -> BTreeMap<String, String> {
@@ -119,9 +138,22 @@ pub(crate) fn type_of(uid: &EntityUid) -> String {
     uid.type_name().to_string()
 }
 
+/// The types that questions are made of. Parsing a name takes longer than the rest of a uid.
+static COMMON_TYPES: LazyLock<HashMap<&'static str, EntityTypeName>> = LazyLock::new(|| {
+    let kinds = ResourceKind::ALL.iter().map(|kind| kind.name());
+    let askers = PrincipalKind::ALL.iter().map(|kind| kind.name());
+    let names = kinds.chain(askers).chain(["Action", "Meter"]);
+    names
+        .filter_map(|name| Some((name, EntityTypeName::from_str(name).ok()?)))
+        .collect()
+});
+
 /// An entity type of the schema.
 pub(crate) fn type_name(name: &str) -> Result<EntityTypeName, String> {
-    EntityTypeName::from_str(name).map_err(|error| error.to_string())
+    match COMMON_TYPES.get(name) {
+        Some(type_) => Ok(type_.clone()),
+        None => EntityTypeName::from_str(name).map_err(|error| error.to_string()),
+    }
 }
 
 /// An entity's uid. The id needs no escaping.

@@ -10,39 +10,29 @@ pub(crate) struct Piece<'a> {
     pub(crate) text: &'a str,
 }
 
+impl<'a> Piece<'a> {
+    /// A text that is not cut.
+    pub(crate) fn whole(text: &'a str) -> Self {
+        Self { offset: 0, text }
+    }
+}
+
 /// Cuts after every `;` outside strings and comments. What comes before a policy, blank or comment, belongs to none.
 pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut start = None;
-    let mut state = State::Code;
-    let mut characters = text.char_indices().peekable();
-    while let Some((at, c)) = characters.next() {
-        let next = characters.peek().map(|(_, next)| *next);
-        state = match (state, c) {
-            // Cedar ends a comment at either: what it takes for a policy must not be skipped here.
-            (State::Comment, '\n' | '\r') | (State::Text, '"') => State::Code,
-            (State::Comment, _) => State::Comment,
-            (State::Text, '\\') => {
-                characters.next();
-                State::Text
-            }
-            (State::Text, _) => State::Text,
-            (State::Code, '/') if next == Some('/') => State::Comment,
-            (State::Code, _) => {
-                if start.is_none() && !c.is_whitespace() {
-                    start = Some(at);
-                }
-                if c == ';'
-                    && let Some(offset) = start.take()
-                {
-                    pieces.push(Piece {
-                        offset,
-                        text: text.get(offset..=at).unwrap_or_default(),
-                    });
-                }
-                if c == '"' { State::Text } else { State::Code }
-            }
-        };
+    for (at, c) in code(text) {
+        if start.is_none() && !c.is_whitespace() {
+            start = Some(at);
+        }
+        if c == ';'
+            && let Some(offset) = start.take()
+        {
+            pieces.push(Piece {
+                offset,
+                text: text.get(offset..=at).unwrap_or_default(),
+            });
+        }
     }
     if let Some(offset) = start {
         pieces.push(Piece {
@@ -53,11 +43,72 @@ pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
-#[derive(Clone, Copy)]
-enum State {
+/// The characters outside comments and strings, and the quote that opens a string.
+pub(crate) fn code(text: &str) -> impl Iterator<Item = (usize, char)> {
+    marked(text)
+        .filter(|(_, _, part)| *part == Part::Code)
+        .map(|(at, c, _)| (at, c))
+}
+
+/// Names, strings with their quotes, and every other character by itself; comments and blanks are left out.
+pub(crate) fn words(text: &str) -> Vec<(usize, &str)> {
+    let mut words = Vec::new();
+    let mut push = |start: usize, end: usize| words.extend(text.get(start..end).map(|word| (start, word)));
+    let mut open: Option<(usize, Part)> = None;
+    for (at, c, part) in marked(text) {
+        let is_name = part == Part::Code && (c.is_alphanumeric() || c == '_');
+        match open {
+            Some((_, Part::Text)) if part == Part::Text => continue,
+            Some((_, Part::Code)) if is_name => continue,
+            Some((start, _)) => push(start, at),
+            None => {}
+        }
+        open = match c {
+            '"' if part == Part::Code => Some((at, Part::Text)),
+            _ if is_name => Some((at, Part::Code)),
+            _ => {
+                if part == Part::Code && !c.is_whitespace() {
+                    push(at, at + c.len_utf8());
+                }
+                None
+            }
+        };
+    }
+    if let Some((start, _)) = open {
+        push(start, text.len());
+    }
+    words
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
     Code,
+    /// The inside of a string, and the quote that closes it.
     Text,
     Comment,
+}
+
+fn marked(text: &str) -> impl Iterator<Item = (usize, char, Part)> {
+    let mut characters = text.char_indices().peekable();
+    let mut state = Part::Code;
+    let mut is_escaped = false;
+    std::iter::from_fn(move || {
+        let (at, c) = characters.next()?;
+        let next = characters.peek().map(|(_, next)| *next);
+        let (part, after) = match (state, c) {
+            // Cedar ends a comment at either: what it takes for a policy must not be skipped here.
+            (Part::Comment, '\n' | '\r') => (Part::Comment, Part::Code),
+            (Part::Comment, _) => (Part::Comment, Part::Comment),
+            (Part::Text, '"') if !is_escaped => (Part::Text, Part::Code),
+            (Part::Text, _) => (Part::Text, Part::Text),
+            (Part::Code, '/') if next == Some('/') => (Part::Comment, Part::Comment),
+            (Part::Code, '"') => (Part::Code, Part::Text),
+            (Part::Code, _) => (Part::Code, Part::Code),
+        };
+        is_escaped = part == Part::Text && c == '\\' && !is_escaped;
+        state = after;
+        Some((at, c, part))
+    })
 }
 
 #[cfg(test)]
@@ -106,6 +157,24 @@ mod tests {
     #[test]
     fn a_carriage_return_ends_a_comment_as_it_does_for_cedar() {
         assert_eq!(texts("// no\ra;\r\n// no\r\nb;"), ["a;", "b;"]);
+    }
+
+    #[test]
+    fn words_are_names_strings_and_marks() {
+        let found = |text| words(text).into_iter().map(|(_, word)| word).collect::<Vec<_>>();
+        assert_eq!(
+            found("entity Größe in [A] // entity B\n= {\"a b\"?: Long};"),
+            [
+                "entity", "Größe", "in", "[", "A", "]", "=", "{", "\"a b\"", "?", ":", "Long", "}", ";"
+            ]
+        );
+        assert_eq!(found(r#"x"\"//"y"#), ["x", r#""\"//""#, "y"]);
+        assert_eq!(found("\"a\"\"b"), ["\"a\"", "\"b"]);
+        assert!(
+            words("ab \"c\"")
+                .iter()
+                .all(|(at, word)| "ab \"c\"".get(*at..).is_some_and(|rest| rest.starts_with(word)))
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::load::{Loaded, finding_of, load};
 use crate::nearest::nearest;
 use crate::plan::Plan;
 use crate::principal::Principal;
-use crate::schema::vocabulary;
+use crate::schema::Vocabulary;
 use crate::vocabulary::Meter;
 
 /// What a source holds.
@@ -23,6 +23,10 @@ pub enum SourceKind {
     Policies,
     /// A JSON array of entities.
     Entities,
+    /// A JSON array of links, each of which fills a template: the file of Cedar's own command line.
+    Links,
+    /// A Cedar schema that is added to the vocabulary.
+    Schema,
 }
 
 /// One text to load.
@@ -120,6 +124,7 @@ struct Inner {
     ready: Ready,
     /// The plan of each profile, compiled when it was checked.
     plans: BTreeMap<String, Plan>,
+    vocabulary: Arc<Vocabulary>,
 }
 
 impl PolicyStore {
@@ -144,26 +149,38 @@ impl PolicyStore {
             return Err(LoadError(loaded.findings));
         }
         let Loaded {
-            findings, ready, plans, ..
+            findings,
+            ready,
+            plans,
+            vocabulary,
+            ..
         } = loaded;
-        match ready {
-            Some(ready) => Ok(Self(Arc::new(Inner {
+        match ready.zip(vocabulary) {
+            Some((ready, vocabulary)) => Ok(Self(Arc::new(Inner {
                 warnings: findings,
                 ready,
                 plans,
+                vocabulary,
             }))),
             None => Err(LoadError(findings)),
         }
     }
 
-    /// A store of policies that were loaded before, with other entities around them.
+    /// Policies that were loaded before, changed or with other entities around them.
     #[cfg(feature = "workbench")]
-    pub(crate) fn from_ready(ready: Ready) -> Self {
+    pub(crate) fn with_ready(&self, ready: Ready) -> Self {
         Self(Arc::new(Inner {
             warnings: Vec::new(),
             ready,
             plans: BTreeMap::new(),
+            vocabulary: Arc::clone(&self.0.vocabulary),
         }))
+    }
+
+    /// The vocabulary that the policies were validated against: the built-in one and the user's own.
+    #[cfg(feature = "workbench")]
+    pub(crate) fn vocabulary(&self) -> &Vocabulary {
+        &self.0.vocabulary
     }
 
     /// The policies and entities that plans are compiled from.
@@ -190,7 +207,12 @@ impl PolicyStore {
     ///
     /// When its profile is not declared, or no exact plan exists.
     pub fn plan(&self, principal: &Principal) -> Result<Plan, PlanError> {
-        let Inner { ready, plans, .. } = &*self.0;
+        let Inner {
+            ready,
+            plans,
+            vocabulary,
+            ..
+        } = &*self.0;
         if !ready.profiles.contains(&principal.profile) {
             let nearest = nearest(&principal.profile, ready.profiles.iter().map(String::as_str));
             return Err(PlanError::UnknownProfile {
@@ -203,7 +225,6 @@ impl PolicyStore {
         {
             return Ok(plan.clone());
         }
-        let vocabulary = vocabulary().map_err(|error| PlanError::Engine(error.to_owned()))?;
         let plan = Compiler::new(ready, vocabulary, principal)
             .map_err(|problem| vec![problem])
             .and_then(|compiler| compiler.plan());
@@ -224,8 +245,8 @@ impl PolicyStore {
     /// What compiles the plan of one principal.
     #[cfg(feature = "workbench")]
     pub(crate) fn compiler<'a>(&'a self, principal: &'a Principal) -> Result<Compiler<'a>, PlanError> {
-        let vocabulary = vocabulary().map_err(|error| PlanError::Engine(error.to_owned()))?;
-        Compiler::new(&self.0.ready, vocabulary, principal).map_err(|problem| self.first_of(vec![problem], principal))
+        Compiler::new(&self.0.ready, &self.0.vocabulary, principal)
+            .map_err(|problem| self.first_of(vec![problem], principal))
     }
 
     fn first_of(&self, problems: Vec<NoPlan>, principal: &Principal) -> PlanError {

@@ -18,20 +18,33 @@ struct Example {
     code: Code,
     /// It is what to avoid; otherwise, what to prefer.
     is_wrong: bool,
-    policies: Option<String>,
-    entities: Option<String>,
+    files: Vec<(SourceKind, String)>,
 }
 
 impl Example {
-    fn sources(&self) -> [Source; 2] {
-        sources((
-            self.policies.as_deref().unwrap_or_default(),
-            self.entities.as_deref().unwrap_or(TEAM),
-        ))
+    fn sources(&self) -> Vec<Source> {
+        let shown = self.files.iter().map(|(kind, text)| source(*kind, text));
+        let has_entities = self.files.iter().any(|(kind, _)| *kind == SourceKind::Entities);
+        let team = (!has_entities).then(|| source(SourceKind::Entities, TEAM));
+        shown.chain(team).collect()
     }
 
     fn shown(&self) -> String {
-        format!("{}: {:?} {:?}", self.code, self.policies, self.entities)
+        format!("{}: {:?}", self.code, self.files)
+    }
+}
+
+fn source(kind: SourceKind, text: &str) -> Source {
+    let name = match kind {
+        SourceKind::Policies => "grants.cedar",
+        SourceKind::Entities => "grants.entities.json",
+        SourceKind::Links => "grants.links.json",
+        SourceKind::Schema => "grants.cedarschema",
+    };
+    Source {
+        name: name.to_owned(),
+        text: text.to_owned(),
+        kind,
     }
 }
 
@@ -49,34 +62,37 @@ fn wrong() -> impl Iterator<Item = &'static (Example, Vec<Finding>)> {
     CHECKED.iter().filter(|(example, _)| example.is_wrong)
 }
 
-/// The examples of every page, in order. Policies start a new one; entities that follow policies belong to them.
+/// The examples of every page, in order. A block starts a new one where the last one has its kind of file already.
 fn examples() -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
     for code in Code::ALL {
         for (info, body) in blocks(code.page()) {
-            let (language, kind) = info.split_once(' ').unwrap();
-            let is_wrong = match kind {
+            let (language, verdict) = info.split_once(' ').unwrap();
+            let is_wrong = match verdict {
                 "avoid" => true,
                 "prefer" => false,
                 other => panic!("{code} has a block that is `{other}`"),
             };
-            match (language, examples.last_mut()) {
-                ("cedar", _) => examples.push(Example {
+            let kind = match language {
+                "cedar" => SourceKind::Policies,
+                "json" => SourceKind::Entities,
+                "links" => SourceKind::Links,
+                "cedarschema" => SourceKind::Schema,
+                other => panic!("{code} has a block in `{other}`"),
+            };
+            let goes_on = |last: &&mut Example| {
+                last.code == *code
+                    && last.is_wrong == is_wrong
+                    && kind != SourceKind::Policies
+                    && last.files.iter().all(|(known, _)| *known != kind)
+            };
+            match examples.last_mut().filter(goes_on) {
+                Some(last) => last.files.push((kind, body)),
+                None => examples.push(Example {
                     code: *code,
                     is_wrong,
-                    policies: Some(body),
-                    entities: None,
+                    files: vec![(kind, body)],
                 }),
-                ("json", Some(last)) if last.code == *code && last.is_wrong == is_wrong && last.entities.is_none() => {
-                    last.entities = Some(body);
-                }
-                ("json", _) => examples.push(Example {
-                    code: *code,
-                    is_wrong,
-                    policies: None,
-                    entities: Some(body),
-                }),
-                (other, _) => panic!("{code} has a block in `{other}`"),
             }
         }
     }
@@ -96,14 +112,9 @@ fn blocks(page: &str) -> Vec<(String, String)> {
 }
 
 fn sources((policies, entities): (&str, &str)) -> [Source; 2] {
-    let source = |name: &str, text: &str, kind| Source {
-        name: name.to_owned(),
-        text: text.to_owned(),
-        kind,
-    };
     [
-        source("grants.cedar", policies, SourceKind::Policies),
-        source("grants.entities.json", entities, SourceKind::Entities),
+        source(SourceKind::Policies, policies),
+        source(SourceKind::Entities, entities),
     ]
 }
 
@@ -146,11 +157,11 @@ fn every_page_says_what_and_why_and_shows_both() {
             .map(|(example, _)| example.code)
             .collect()
     };
-    // A mismatch is a mistake in the compiler; the compiler's own tests make one.
+    // A mismatch is a mistake in the compiler, whose own tests make one; what is too large for a page is in `hostile_input.rs`.
     let all: BTreeSet<Code> = Code::ALL
         .iter()
         .copied()
-        .filter(|code| *code != Code::PlanMismatch)
+        .filter(|code| ![Code::PlanMismatch, Code::TooLarge].contains(code))
         .collect();
     assert_eq!(shown(true), all);
     assert_eq!(shown(false), all);

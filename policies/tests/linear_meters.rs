@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use cedar_policy::{Authorizer, Context, Decision, Entities, PolicySet, Request, RestrictedExpression, Schema};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use stockade_policies::{Code, Meter, PolicyStore, Principal, Source, SourceKind, Stock};
 
 const PROFILE: &str = r#"[{"uid": {"type": "Profile", "id": "p"}, "attrs": {}, "parents": []}]"#;
@@ -161,30 +162,77 @@ fn points(random: &[i64], bound: Option<u64>) -> Vec<i64> {
     points
 }
 
+/// What this test is worth: fewer comparisons are a failure. `random_grants.rs` makes as many again.
+const POINTS: usize = 60_000;
+
+/// Compares at every break point and around it: how many amounts, and how many of them were permitted.
+fn compare(policies: &str, random: &[i64]) -> Result<(usize, usize), TestCaseError> {
+    let store = match PolicyStore::load(&sources(policies), Stock::Without) {
+        Ok(store) => store,
+        Err(error) => {
+            // What is refused is refused for a reason about numbers, never because two answers differed.
+            let fair = [
+                Code::MeterWithHoles,
+                Code::ForbidCanError,
+                Code::UnboundedMeter,
+                Code::ValidationWarning,
+            ];
+            for finding in error.findings() {
+                prop_assert!(fair.contains(&finding.code), "{finding}\n{policies}");
+            }
+            return Ok((0, 0));
+        }
+    };
+    let bound = store.plan(&Principal::profile("p")).unwrap().bound(Meter::GrowMemory);
+    let oracle = Oracle::new(policies);
+    let points = points(random, bound.limit());
+    let mut allowed = 0;
+    for point in &points {
+        let permitted = bound.permits(point.unsigned_abs());
+        let expected = oracle.allows(*point);
+        // A total of zero uses nothing, whatever anybody permits.
+        let harmless = *point == 0 && bound.limit() == Some(0);
+        prop_assert!(
+            permitted == expected || harmless,
+            "{bound} permits {point}: {permitted}\n{policies}"
+        );
+        allowed += usize::from(expected);
+    }
+    Ok((points.len(), allowed))
+}
+
+#[test]
+fn a_plan_stops_where_the_authorizer_stops() {
+    let totals = std::cell::Cell::new((0, 0));
+    // Many random sets are refused; others are made until enough amounts were compared.
+    while totals.get().0 < POINTS {
+        let before = totals.get().0;
+        let mut runner = TestRunner::new(ProptestConfig {
+            cases: 64,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        });
+        let inputs = (policies(), prop::collection::vec(0..=i64::MAX, 32));
+        let outcome = runner.run(&inputs, |(policies, random)| {
+            let (compared, allowed) = compare(&policies, &random)?;
+            let (all, yes) = totals.get();
+            totals.set((all + compared, yes + allowed));
+            Ok(())
+        });
+        assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
+        assert!(totals.get().0 > before, "no random set loads");
+    }
+    let (compared, allowed) = totals.get();
+    println!("{compared} amounts compared, {allowed} of them permitted");
+    assert!(compared >= POINTS);
+    assert!(
+        allowed > compared / 20 && allowed < compared - compared / 20,
+        "{allowed} of {compared}"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_plan_stops_where_the_authorizer_stops(policies in policies(), random in prop::collection::vec(0..=i64::MAX, 16)) {
-        match PolicyStore::load(&sources(&policies), Stock::Without) {
-            Ok(store) => {
-                let bound = store.plan(&Principal::profile("p")).unwrap().bound(Meter::GrowMemory);
-                let oracle = Oracle::new(&policies);
-                for point in points(&random, bound.limit()) {
-                    let permitted = bound.permits(point.unsigned_abs());
-                    prop_assert!(permitted == oracle.allows(point) || point == 0 && bound.limit() == Some(0),
-                        "{bound} permits {point}: {permitted}\n{policies}");
-                }
-            }
-            Err(findings) => {
-                // What is refused is refused for a reason about numbers, never because two answers differed.
-                for finding in findings.findings() {
-                    let fair = [Code::MeterWithHoles, Code::ForbidCanError, Code::UnboundedMeter, Code::ValidationWarning];
-                    prop_assert!(fair.contains(&finding.code), "{finding}\n{policies}");
-                }
-            }
-        }
-    }
 
     #[test]
     fn a_hole_is_really_there(limit in 0..1000_i64, gap in 1..50_i64, width in 1..50_i64, at in 0..50_i64) {

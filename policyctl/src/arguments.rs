@@ -122,7 +122,7 @@ pub(crate) enum Format {
 /// Policies beyond the stock profiles.
 #[derive(Debug, Args)]
 pub(crate) struct Policies {
-    /// Policies (`.cedar`) or entities (`.json`) to add, once for each; `NAME.entities.json` beside `NAME.cedar` is read too
+    /// Policies (`.cedar`), entities (`.json`), links (`.links.json`) or schemas (`.cedarschema`) to add, once for each; what lies beside `NAME.cedar` and belongs to it is read too
     #[arg(long = "policy", value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Leave the stock profiles out

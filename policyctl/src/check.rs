@@ -8,11 +8,12 @@ use serde::Serialize;
 use stockade_policies::{Bound, Code, Grant, Meter, ProfileReport, Report, Severity, Stock, Unit};
 
 use crate::exit::{Exit, Failure};
+use crate::guest_text::harmless;
 use crate::{findings, github, sarif, sources};
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Policy files (`.cedar`), entity files (`.json`), folders of them, or `-` for policies on standard input
+    /// Policies (`.cedar`), entities (`.json`), links (`.links.json`), schemas (`.cedarschema`), folders of them, or `-` for policies on standard input
     #[arg(required_unless_present = "explain", value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Leave the stock profiles out
@@ -136,13 +137,23 @@ fn profile_table(profile: &ProfileReport) -> String {
         text.push_str(&row(bound.meter.action(), &amount, &bound.policies));
     }
     for capability in &profile.capabilities {
-        let grant = match capability.grant {
-            Grant::Always => "granted",
-            Grant::Sometimes => "granted on some",
-        };
-        text.push_str(&row(capability.action.id(), grant, &capability.policies));
+        text.push_str(&row(
+            capability.action.id(),
+            granted(capability.grant),
+            &capability.policies,
+        ));
+    }
+    for own in &profile.own {
+        text.push_str(&row(&harmless(&own.action), granted(own.grant), &own.policies));
     }
     text
+}
+
+fn granted(grant: Grant) -> &'static str {
+    match grant {
+        Grant::Always => "granted",
+        Grant::Sometimes => "granted on some",
+    }
 }
 
 fn row(name: &str, value: &str, policies: &[String]) -> String {

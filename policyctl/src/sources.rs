@@ -1,5 +1,6 @@
 //! Policy files from the command line.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -13,14 +14,18 @@ use crate::findings;
 /// The largest policy file that is read, in bytes.
 const LARGEST: u64 = 64 << 20;
 
-/// Reads policy and entity files, folders of them, and `-`. The entities beside a policy file are read with it.
+/// What belongs to `NAME.cedar` where it lies beside it: what replaces `.cedar`.
+const BESIDE: &[&str] = &["entities.json", "links.json", "cedarschema"];
+
+/// Reads policies, entities, links and schemas, folders of them, and `-`. What lies beside a policy file and belongs to it
+/// is read with it.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
-    let mut files: Vec<PathBuf> = Vec::new();
+    let mut files = Files::default();
     for path in paths {
         add(path, &mut files)?;
     }
-    let mut sources = Vec::with_capacity(files.len());
-    for file in files {
+    let mut sources = Vec::with_capacity(files.named.len());
+    for file in files.named {
         sources.push(read_one(&file)?);
     }
     Ok(sources)
@@ -41,43 +46,66 @@ pub(crate) fn stock(left_out: bool) -> Stock {
     if left_out { Stock::Without } else { Stock::With }
 }
 
-fn add(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
+fn add(path: &Path, files: &mut Files) -> Result<(), Failure> {
     if path.is_dir() {
         return add_folder(path, files);
     }
-    push_once(files, path.to_owned());
-    let beside = path.with_extension("entities.json");
-    if path.extension().is_some_and(|kind| kind == "cedar") && beside.is_file() {
-        push_once(files, beside);
+    files.push(path.to_owned());
+    if path.extension().is_some_and(|kind| kind == "cedar") {
+        let beside = BESIDE.iter().map(|ending| path.with_extension(ending));
+        beside.filter(|path| path.is_file()).for_each(|path| files.push(path));
     }
     Ok(())
 }
 
-fn add_folder(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
+fn add_folder(folder: &Path, files: &mut Files) -> Result<(), Failure> {
     let unreadable = |error: io::Error| Failure::new(format!("cannot read folder `{}`: {error}", folder.display()));
     let mut found: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|kind| kind == "cedar" || kind == "json") {
+        if kind_of(&path).is_some() {
             found.push(path);
         }
     }
     if found.is_empty() {
         return Err(Failure::new(format!(
-            "there is no `.cedar` or `.json` file in `{}`",
+            "there is no `.cedar`, `.cedarschema` or `.json` file in `{}`",
             folder.display()
         )));
     }
     found.sort();
     for path in found {
-        push_once(files, path);
+        files.push(path);
     }
     Ok(())
 }
 
-fn push_once(files: &mut Vec<PathBuf>, path: PathBuf) {
-    if !files.contains(&path) {
-        files.push(path);
+/// Each file once, in the order in which they were named.
+#[derive(Default)]
+struct Files {
+    named: Vec<PathBuf>,
+    seen: HashSet<PathBuf>,
+}
+
+impl Files {
+    fn push(&mut self, path: PathBuf) {
+        if self.seen.insert(path.clone()) {
+            self.named.push(path);
+        }
+    }
+}
+
+/// What a file holds, by its name.
+fn kind_of(path: &Path) -> Option<SourceKind> {
+    let name = path.file_name()?.to_str()?;
+    if name.ends_with(".links.json") {
+        return Some(SourceKind::Links);
+    }
+    match path.extension()?.to_str()? {
+        "cedar" => Some(SourceKind::Policies),
+        "cedarschema" => Some(SourceKind::Schema),
+        "json" => Some(SourceKind::Entities),
+        _ => None,
     }
 }
 
@@ -91,14 +119,10 @@ pub(crate) fn read_one(path: &Path) -> Result<Source, Failure> {
         });
     }
     let name = path.display().to_string();
-    let kind = match path.extension().and_then(|kind| kind.to_str()) {
-        Some("cedar") => SourceKind::Policies,
-        Some("json") => SourceKind::Entities,
-        _ => {
-            return Err(Failure::new(format!(
-                "`{name}` is neither a `.cedar` nor a `.json` file"
-            )));
-        }
+    let Some(kind) = kind_of(path) else {
+        return Err(Failure::new(format!(
+            "`{name}` is none of `.cedar`, `.cedarschema`, `.links.json` and `.json`"
+        )));
     };
     let text = read_text(path)?;
     Ok(Source { name, text, kind })

@@ -106,6 +106,10 @@ fn place_of(policy: &LoadedPolicy, written: &str) -> Location {
 
 /// A place inside a policy, counted in bytes from its start.
 fn place_at(policy: &LoadedPolicy, offset: usize, length: usize) -> Location {
+    if policy.link.is_some() {
+        // Its text is the template's with other words in it, so no place in the one is a place in the other.
+        return policy.location.clone();
+    }
     let start = &policy.location;
     let before = policy.text.get(..offset).unwrap_or_default();
     let on_its_line = before.rsplit('\n').next().unwrap_or_default().chars().count();

@@ -32,6 +32,7 @@ pub(crate) fn lint(policies: &[LoadedPolicy], profiles: &BTreeSet<String>, vocab
             .flatten()
             .chain(unbounded_meter(policy))
             .chain(erring_forbid(policy))
+            .map(|finding| policy.names_link(finding))
         })
         .collect();
     once_per_profile(findings)
@@ -218,7 +219,7 @@ fn unbounded_meter(policy: &LoadedPolicy) -> Option<Finding> {
 
 /// Meters are left to the compiler, which knows exactly where a condition errors.
 fn erring_forbid(policy: &LoadedPolicy) -> Option<Finding> {
-    let asked = policy.covered.iter().any(|name| Action::from_id(name).is_some());
+    let asked = !policy.covered_own.is_empty() || policy.covered.iter().any(|name| Action::from_id(name).is_some());
     let risky = policy.policy.effect() == Effect::Forbid && asked && can_error(&policy.policy);
     risky.then(|| {
         Finding::error(

@@ -22,7 +22,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::Serialize;
 
 use crate::finding::Location;
-use crate::schema::vocabulary;
 use crate::store::PolicyStore;
 
 use ask::for_each;
@@ -105,7 +104,7 @@ pub fn prove(
     solver: &Solver,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<Proof>, ProveError> {
-    let vocabulary = vocabulary().map_err(|error| ProveError::Vocabulary(error.to_owned()))?;
+    let vocabulary = store.vocabulary();
     let bench = Bench {
         ready: store.ready(),
         vocabulary,
@@ -144,7 +143,7 @@ pub fn equivalent(
     whose: Whose<'_>,
     solver: &Solver,
 ) -> Result<Verdict, ProveError> {
-    let vocabulary = vocabulary().map_err(|error| ProveError::Vocabulary(error.to_owned()))?;
+    let vocabulary = new.vocabulary();
     let change = match Change::between(old.ready(), new.ready(), whose, vocabulary) {
         Ok(change) => change,
         Err(reason) => return Ok(Verdict::Unknown { reason }),

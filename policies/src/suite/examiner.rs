@@ -10,7 +10,7 @@ use crate::finding::Location;
 use crate::nearest::nearest;
 use crate::plan::{Bound, Plan};
 use crate::principal::Principal;
-use crate::schema::{id, type_of, vocabulary};
+use crate::schema::{id, type_of};
 use crate::store::PolicyStore;
 use crate::suite::amount;
 use crate::suite::authorizer::{Put, Reference, Told};
@@ -55,7 +55,7 @@ impl<'a> Examiner<'a> {
         Ok(Self {
             depth,
             store,
-            reference: Reference::new(ready, vocabulary()?, resources)?,
+            reference: Reference::new(ready, store.vocabulary(), resources)?,
             plans: HashMap::new(),
             places: places.collect(),
         })
@@ -303,7 +303,7 @@ pub(super) fn with_entities(store: &PolicyStore, rows: &[serde_json::Value]) -> 
     if rows.is_empty() {
         return Ok(store.clone());
     }
-    let schema = &vocabulary()?.schema;
+    let schema = &store.vocabulary().schema;
     let mut entities = Vec::with_capacity(rows.len());
     for row in rows {
         let entity = Entity::from_json_value(row.clone(), Some(schema)).map_err(|error| chain(&error))?;
@@ -323,7 +323,7 @@ pub(super) fn with_entities(store: &PolicyStore, rows: &[serde_json::Value]) -> 
         .map(|uid| id(&uid).to_owned())
         .collect();
     let ready = store.ready();
-    Ok(PolicyStore::from_ready(Ready {
+    Ok(store.with_ready(Ready {
         entities: ready
             .entities
             .clone()

@@ -150,7 +150,10 @@ fn policies_that_do_not_hold() {
     );
     assert_no_answer(&folder.run(&["check", "gone.cedar"]), "cannot read `gone.cedar`");
     fs::create_dir(folder.path("none")).unwrap();
-    assert_no_answer(&folder.run(&["check", "none"]), "no `.cedar` or `.json` file in `none`");
+    assert_no_answer(
+        &folder.run(&["check", "none"]),
+        "no `.cedar`, `.cedarschema` or `.json` file in `none`",
+    );
 }
 
 #[test]

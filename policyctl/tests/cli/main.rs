@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a panic is how a test reports")]
 
 mod bad_input;
+mod beside;
 mod changes;
 mod checking;
 mod documented;
