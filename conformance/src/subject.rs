@@ -114,6 +114,17 @@ impl Laboratory {
         }))
     }
 
+    /// The same workers under these policies instead of the stock's. A case that brings policies of its own is still put
+    /// on the stock's.
+    #[must_use]
+    pub fn under(&self, policies: PolicyStore) -> Arc<Self> {
+        let runtime = Arc::new(Runtime::in_pool(policies, Arc::clone(&self.pool)));
+        Arc::new(Self {
+            pool: Arc::clone(&self.pool),
+            runtimes: Mutex::new(HashMap::from([(None, runtime)])),
+        })
+    }
+
     /// The runtime with the stock policies and those of the case.
     ///
     /// # Errors

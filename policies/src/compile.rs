@@ -211,7 +211,7 @@ impl<'a> Compiler<'a> {
         Ok(PolicySet::from_policies(concerning).map_err(message)?)
     }
 
-    fn bound(&self, meter: Meter) -> Result<Bounded, NoPlan> {
+    pub(crate) fn bound(&self, meter: Meter) -> Result<Bounded, NoPlan> {
         bound_of(self.left(meter)?, meter.unit().name()).map_err(|problem| NoPlan::Meter(meter, problem))
     }
 
@@ -229,7 +229,7 @@ impl<'a> Compiler<'a> {
         Ok(self.evaluate(meter.action(), &request)?.policies().collect())
     }
 
-    fn request(&self, action: EntityUid, resource: PartialEntityUid) -> Result<PartialRequest, NoPlan> {
+    pub(crate) fn request(&self, action: EntityUid, resource: PartialEntityUid) -> Result<PartialRequest, NoPlan> {
         let principal = PartialEntityUid::from_concrete(self.ground.uid.clone());
         Ok(PartialRequest::new(principal, action, resource, None, &self.vocabulary.schema).map_err(message)?)
     }
@@ -514,6 +514,22 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// What a plan carried before, as the policies are written now. One that is gone stays, because nothing asks it.
+    #[cfg(feature = "workbench")]
+    pub(crate) fn resume(before: &[PolicyText], now: &[LoadedPolicy]) -> Self {
+        let mut kept = Self::default();
+        for (place, policy) in before.iter().enumerate() {
+            kept.places.insert(policy.id.clone(), place);
+            let written = now.iter().find(|loaded| loaded.id == policy.id);
+            let text = written.map_or(&policy.text, |loaded| &loaded.text);
+            kept.policies.push(PolicyText {
+                id: policy.id.clone(),
+                text: text.clone(),
+            });
+        }
+        kept
+    }
+
     fn index_of(&mut self, policy: &LoadedPolicy) -> usize {
         *self.places.entry(policy.id.clone()).or_insert_with(|| {
             self.policies.push(PolicyText {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::finding::{Code, Finding, Location};
 use crate::limits::refuse_policy;
 use crate::parse::{Written, described};
-use crate::split::{Piece, pieces};
+use crate::split::{Piece, comments, pieces};
 use crate::store::Source;
 
 /// What Cedar's own command line uses.
@@ -234,56 +234,6 @@ fn meaning(text: &str) -> Result<serde_json::Value, Box<ParseErrors>> {
     // What parses has a JSON form; what had none would be equal to its own text only.
     let set = PolicySet::from_str(text).map_err(Box::new)?;
     Ok(set.to_json().unwrap_or_else(|_| text.into()))
-}
-
-/// Every comment, in order.
-fn comments(text: &str) -> Vec<&str> {
-    let comment = |part| match part {
-        Part::Comment(comment) => Some(comment),
-        Part::Code(_) | Part::Text => None,
-    };
-    parts(text).into_iter().filter_map(comment).collect()
-}
-
-enum Part<'a> {
-    Code(&'a str),
-    Comment(&'a str),
-    /// A string with its quotes.
-    Text,
-}
-
-fn parts(text: &str) -> Vec<Part<'_>> {
-    let mut found = Vec::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let (part, length) = if rest.starts_with("//") {
-            let length = rest.find(['\n', '\r']).unwrap_or(rest.len());
-            (Part::Comment(rest.get(..length).unwrap_or_default().trim_end()), length)
-        } else if rest.starts_with('"') {
-            (Part::Text, string_length(rest))
-        } else {
-            let slash = rest.find("//").unwrap_or(rest.len());
-            let length = rest.find('"').unwrap_or(rest.len()).min(slash);
-            (Part::Code(rest.get(..length).unwrap_or_default()), length)
-        };
-        found.push(part);
-        rest = rest.get(length..).unwrap_or_default();
-    }
-    found
-}
-
-/// The length of the string that a text starts with, its quotes included.
-fn string_length(text: &str) -> usize {
-    let mut is_escaped = false;
-    for (at, character) in text.char_indices().skip(1) {
-        match character {
-            _ if is_escaped => is_escaped = false,
-            '\\' => is_escaped = true,
-            '"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
 }
 
 #[cfg(test)]

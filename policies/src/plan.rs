@@ -204,6 +204,12 @@ impl Plan {
         })))
     }
 
+    /// What it is made of.
+    #[cfg(feature = "workbench")]
+    pub(crate) fn content(&self) -> &Content {
+        &self.0.content
+    }
+
     /// Who it is for.
     #[must_use]
     pub fn principal(&self) -> &Principal {

@@ -80,6 +80,28 @@ pub(crate) fn words(text: &str) -> Vec<(usize, &str)> {
     words
 }
 
+/// Every comment, in order, without what ends its line.
+#[cfg(feature = "workbench")]
+pub(crate) fn comments(text: &str) -> Vec<&str> {
+    let mut comments = Vec::new();
+    let mut start = None;
+    let mut push = |start: usize, end: usize| comments.extend(text.get(start..end).map(str::trim_end));
+    for (at, c, part) in marked(text) {
+        if part != Part::Comment {
+            continue;
+        }
+        let begun = *start.get_or_insert(at);
+        if matches!(c, '\n' | '\r') {
+            push(begun, at);
+            start = None;
+        }
+    }
+    if let Some(begun) = start {
+        push(begun, text.len());
+    }
+    comments
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Code,

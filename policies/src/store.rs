@@ -12,6 +12,7 @@ use crate::load::{Loaded, finding_of, load};
 use crate::nearest::nearest;
 use crate::plan::Plan;
 use crate::principal::Principal;
+use crate::profiles::stock_sources;
 use crate::schema::Vocabulary;
 use crate::vocabulary::Meter;
 
@@ -49,12 +50,31 @@ pub enum Stock {
     Without,
 }
 
+impl Stock {
+    /// The stock, unless these sources are its own files: everything in them would be declared twice.
+    #[must_use]
+    pub fn beside(sources: &[Source]) -> Self {
+        let file = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
+        let is_there = |stock: &Source| sources.iter().any(|source| file(&source.name) == file(&stock.name));
+        if stock_sources().iter().all(is_there) {
+            Self::Without
+        } else {
+            Self::With
+        }
+    }
+}
+
 /// Why policies do not load: every finding, at least one of them an error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the policies do not load: {}", messages(.0))]
 pub struct LoadError(Vec<Finding>);
 
 impl LoadError {
+    #[cfg(feature = "workbench")]
+    pub(crate) fn of(finding: Finding) -> Self {
+        Self(vec![finding])
+    }
+
     /// What is wrong, errors first.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
@@ -125,6 +145,9 @@ struct Inner {
     /// The plan of each profile, compiled when it was checked.
     plans: BTreeMap<String, Plan>,
     vocabulary: Arc<Vocabulary>,
+    /// What this store is a variant of, for mutation testing.
+    #[cfg(feature = "workbench")]
+    variant: Option<crate::mutate::Variant>,
 }
 
 impl PolicyStore {
@@ -161,6 +184,8 @@ impl PolicyStore {
                 ready,
                 plans,
                 vocabulary,
+                #[cfg(feature = "workbench")]
+                variant: None,
             }))),
             None => Err(LoadError(findings)),
         }
@@ -174,6 +199,7 @@ impl PolicyStore {
             ready,
             plans: BTreeMap::new(),
             vocabulary: Arc::clone(&self.0.vocabulary),
+            variant: None,
         }))
     }
 
@@ -220,6 +246,10 @@ impl PolicyStore {
                 nearest,
             });
         }
+        #[cfg(feature = "workbench")]
+        if let Some(variant) = &self.0.variant {
+            return variant.plan(ready, principal);
+        }
         if *principal == Principal::profile(&principal.profile)
             && let Some(plan) = plans.get(&principal.profile)
         {
@@ -251,18 +281,41 @@ impl PolicyStore {
 
     fn first_of(&self, problems: Vec<NoPlan>, principal: &Principal) -> PlanError {
         match problems.into_iter().next() {
-            Some(NoPlan::Profile { declared }) => PlanError::ProfileConflict {
+            Some(problem) => self.refusal(problem, principal),
+            None => PlanError::Engine("no reason was given".to_owned()),
+        }
+    }
+
+    /// Why this principal has no plan, in the words of callers.
+    pub(crate) fn refusal(&self, problem: NoPlan, principal: &Principal) -> PlanError {
+        match problem {
+            NoPlan::Profile { declared } => PlanError::ProfileConflict {
                 principal: principal.id.clone(),
                 asked: principal.profile.clone(),
                 declared,
             },
-            Some(NoPlan::Mismatch { meter, amount }) => PlanError::Mismatch { meter, amount },
-            Some(NoPlan::Engine(error)) => PlanError::Engine(error),
-            Some(problem @ NoPlan::Meter(..)) => {
-                PlanError::Refused(Box::new(finding_of(&problem, principal, &self.0.ready)))
-            }
-            None => PlanError::Engine("no reason was given".to_owned()),
+            NoPlan::Mismatch { meter, amount } => PlanError::Mismatch { meter, amount },
+            NoPlan::Engine(error) => PlanError::Engine(error),
+            problem @ NoPlan::Meter(..) => PlanError::Refused(Box::new(finding_of(&problem, principal, &self.0.ready))),
         }
+    }
+
+    /// The same policies with one thing changed.
+    #[cfg(feature = "workbench")]
+    pub(crate) fn variant(&self, ready: Ready, variant: crate::mutate::Variant) -> Self {
+        Self(Arc::new(Inner {
+            warnings: Vec::new(),
+            ready,
+            plans: BTreeMap::new(),
+            vocabulary: Arc::clone(&self.0.vocabulary),
+            variant: Some(variant),
+        }))
+    }
+
+    /// What this store is a variant of.
+    #[cfg(feature = "workbench")]
+    pub(crate) fn as_variant(&self) -> Option<&crate::mutate::Variant> {
+        self.0.variant.as_ref()
     }
 }
 

@@ -36,6 +36,16 @@ pub(super) enum Asked {
     Bound { meter: Meter, most: Bound },
 }
 
+impl Asked {
+    /// The id of the action, or of the meter's.
+    pub(super) const fn action(&self) -> &'static str {
+        match self {
+            Self::Request { action, .. } => action.id(),
+            Self::Amount { meter, .. } | Self::Bound { meter, .. } => meter.action(),
+        }
+    }
+}
+
 impl Case {
     /// What is asked in words, its title in front.
     pub(super) fn name(&self) -> String {

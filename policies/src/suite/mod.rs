@@ -24,6 +24,7 @@ use self::examiner::{Depth, Examiner, with_entities};
 use self::read::{ReadFile, read};
 use self::written::WrittenFile;
 use crate::finding::Location;
+use crate::principal::Principal;
 use crate::store::PolicyStore;
 
 macro_rules! stock_tests {
@@ -170,19 +171,30 @@ impl Suite {
     /// that decide: this judges policies, not the compiler.
     #[must_use]
     pub fn first_failure(&self, store: &PolicyStore) -> Option<CaseResult> {
+        self.first_failure_among(store, &|_, _| true)
+    }
+
+    /// The same, where the caller knows about whom and which action an answer could be another than before. Who a file
+    /// declares by itself is not known to the caller, so such a file is asked whole.
+    pub(crate) fn first_failure_among(
+        &self,
+        store: &PolicyStore,
+        concerns: &dyn Fn(&Principal, &'static str) -> bool,
+    ) -> Option<CaseResult> {
         self.files.iter().find_map(|file| {
-            let unasked = |reason: String| file.cases.first().map(|case| CaseResult::unasked(case, &reason));
+            let is_whole = !file.entities.is_empty();
+            let is_meant = |case: &&Case| is_whole || concerns(&case.principal, case.asked.action());
+            let mut meant = file.cases.iter().filter(is_meant).peekable();
+            let first = *meant.peek()?;
             let store = match with_entities(store, &file.entities) {
                 Ok(store) => store,
-                Err(reason) => return unasked(reason),
+                Err(reason) => return Some(CaseResult::unasked(first, &reason)),
             };
             match Examiner::new(&store, &file.cases, Depth::Plan) {
-                Ok(mut examiner) => file
-                    .cases
-                    .iter()
+                Ok(mut examiner) => meant
                     .map(|case| examiner.examine(case, None))
                     .find(CaseResult::is_failed),
-                Err(reason) => unasked(reason),
+                Err(reason) => Some(CaseResult::unasked(first, &reason)),
             }
         })
     }
