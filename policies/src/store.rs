@@ -70,11 +70,6 @@ impl Stock {
 pub struct LoadError(Vec<Finding>);
 
 impl LoadError {
-    #[cfg(feature = "workbench")]
-    pub(crate) fn of(finding: Finding) -> Self {
-        Self(vec![finding])
-    }
-
     /// What is wrong, errors first.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {

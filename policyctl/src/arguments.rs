@@ -10,6 +10,7 @@ use crate::diff::Diff;
 use crate::explain::Explain;
 use crate::fmt::Fmt;
 use crate::init::Init;
+use crate::mutate::Mutate;
 use crate::prove::Prove;
 use crate::replay::Replay;
 use crate::run::Run;
@@ -100,6 +101,13 @@ Examples:
   policyctl test --format junit > report.xml
   policyctl test --watch --filter salary grants.cedar")]
     Test(Test),
+    /// Make small mistakes in policies, and say which of them no test and no attack would notice
+    #[command(after_help = "\
+Examples:
+  policyctl mutate grants.cedar                          judged by grants.tests.yaml beside it, and by the attacks
+  policyctl mutate --no-corpus --min-score 90 policies/
+  policyctl mutate --format json policies/ | jq '.mutants[] | select(.verdict.is == \"survived\")'")]
+    Mutate(Mutate),
     /// Prove what shall hold of every request, with a solver
     #[command(after_help = "\
 Examples:

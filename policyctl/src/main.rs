@@ -11,6 +11,7 @@ mod fmt;
 mod github;
 mod guest_text;
 mod init;
+mod mutate;
 mod prove;
 mod replay;
 mod run;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Init(arguments) => init::init(&arguments),
         Command::Completions(arguments) => completions::completions(&arguments),
         Command::Test(arguments) => test::test(&arguments),
+        Command::Mutate(arguments) => mutate::mutate(&arguments),
         Command::Prove(arguments) => prove::prove(&arguments),
     };
     let exit = answer.unwrap_or_else(|failure| {

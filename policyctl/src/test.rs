@@ -106,26 +106,31 @@ fn run(arguments: &Test) -> Result<Exit, Failure> {
 
 fn read(arguments: &Test, named: &Named) -> Result<(Suite, PolicyStore), Failure> {
     let policies = sources::read(&named.policies)?;
-    let tests = if named.is_stock {
-        stock_tests()
+    let suite = if named.is_stock {
+        read_suite(&stock_tests())?
     } else {
-        named
-            .tests
-            .iter()
-            .map(|path| test_file(path))
-            .collect::<Result<_, _>>()?
+        suite_of(&named.tests)?
     };
-    let suite = Suite::read(&tests).map_err(|errors| {
-        let lines = errors
-            .iter()
-            .map(|error| format!("\n  {}", one_line(&error.to_string())));
-        Failure::new(format!("the tests cannot be read:{}", lines.collect::<String>()))
-    })?;
     if suite.is_empty() {
         return Err(nothing_to_run(arguments, named));
     }
     let store = load(&policies, arguments.no_stock)?;
     Ok((suite, store))
+}
+
+/// The tests in these files.
+pub(crate) fn suite_of(tests: &[PathBuf]) -> Result<Suite, Failure> {
+    let files = tests.iter().map(|path| test_file(path));
+    read_suite(&files.collect::<Result<Vec<_>, _>>()?)
+}
+
+fn read_suite(tests: &[TestFile]) -> Result<Suite, Failure> {
+    Suite::read(tests).map_err(|errors| {
+        let lines = errors
+            .iter()
+            .map(|error| format!("\n  {}", one_line(&error.to_string())));
+        Failure::new(format!("the tests cannot be read:{}", lines.collect::<String>()))
+    })
 }
 
 fn load(policies: &[Source], no_stock: bool) -> Result<PolicyStore, Failure> {
@@ -155,15 +160,15 @@ fn nothing_to_run(arguments: &Test, named: &Named) -> Failure {
 
 /// The files that were meant.
 #[derive(Debug, Default)]
-struct Named {
-    policies: Vec<PathBuf>,
-    tests: Vec<PathBuf>,
+pub(crate) struct Named {
+    pub policies: Vec<PathBuf>,
+    pub tests: Vec<PathBuf>,
     /// Nothing was named, and nothing is here.
     is_stock: bool,
 }
 
 impl Named {
-    fn by(paths: &[PathBuf]) -> Result<Self, Failure> {
+    pub(crate) fn by(paths: &[PathBuf]) -> Result<Self, Failure> {
         let mut named = Self::default();
         if paths.is_empty() {
             named.add_folder(Path::new("."))?;
