@@ -335,10 +335,15 @@ fn a_solver_that_hangs_is_killed_and_gone() {
     assert!(said.contains("it said nothing for 300ms"), "{said}");
     let pid = fs::read_to_string(&note).unwrap();
     fs::remove_file(&note).unwrap();
-    assert!(
-        !Path::new("/proc").join(pid.trim()).exists(),
-        "the solver is still there"
-    );
+    // It is reaped when the runtime that started it comes round to it.
+    let is_there = || Path::new("/proc").join(pid.trim()).exists();
+    for _ in 0..500 {
+        if !is_there() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the solver is still there");
 }
 
 #[test]
