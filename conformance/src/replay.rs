@@ -1,11 +1,11 @@
 //! Plays cases against subjects, several at a time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use stockade_runtime::{Layer, Layers};
+use stockade_runtime::{Layer, Layers, presence};
 
 use crate::case::Case;
 use crate::corpus::Corpus;
@@ -72,16 +72,40 @@ impl Rigour {
     /// The trials of one case.
     #[must_use]
     pub fn trials(self, case: &Case) -> Vec<Trial> {
-        let mut trials = match self {
+        let layers = case.attack().map_or(&[][..], |attack| attack.stopped_by.as_slice());
+        let trials = match self {
             Self::Undefended => return vec![Trial::Undefended],
-            Self::Standard | Self::Proof => vec![Trial::Fenced, Trial::Control],
+            Self::Standard => vec![Trial::Fenced, Trial::Control],
+            Self::Proof => {
+                let mut trials = vec![Trial::Fenced, Trial::Control];
+                trials.extend(layers.iter().map(|layer| Trial::Alone(*layer)));
+                trials.extend(case.attack().map(|_| Trial::Missing));
+                trials
+            }
         };
-        if let Some(attack) = case.attack().filter(|_| self == Self::Proof) {
-            trials.extend(attack.stopped_by.iter().map(|layer| Trial::Alone(*layer)));
-            trials.push(Trial::Missing);
+        if !layers.contains(&Layer::Build) {
+            return trials;
         }
-        trials
+        // What is not compiled in, no other layer gets to see, and no control can use. Both halves are proven, each by its
+        // own build.
+        let is_hardened = is_hardened();
+        let is_for_this_build = |trial: &Trial| match trial {
+            Trial::Fenced | Trial::Undefended => true,
+            Trial::Alone(Layer::Build) => is_hardened,
+            Trial::Control | Trial::Alone(_) | Trial::Missing => !is_hardened,
+        };
+        trials.into_iter().filter(is_for_this_build).collect()
     }
+}
+
+/// Whether the layer `build` is in force.
+fn is_hardened() -> bool {
+    static HARDENED: OnceLock<bool> = OnceLock::new();
+    *HARDENED.get_or_init(|| {
+        presence()
+            .iter()
+            .any(|found| found.layer == Layer::Build && found.is_there)
+    })
 }
 
 /// Why a trial has no verdict.

@@ -126,6 +126,12 @@ impl CaseReport {
                 .any(|trial| trial.trial == control && trial.verdict == Verdict::Passed)
     }
 
+    /// Whether this build cannot play the control: what the attack uses is not compiled in.
+    fn is_compiled_out(&self) -> bool {
+        let has = |trial: Trial| self.trials.iter().any(|played| played.trial == trial.name());
+        self.threat.is_some() && has(Trial::Fenced) && !has(Trial::Control)
+    }
+
     fn slowest_ms(&self) -> u64 {
         self.trials.iter().map(|trial| trial.total_ms).max().unwrap_or(0)
     }
@@ -153,6 +159,8 @@ pub struct Report {
     pub benign: Tally,
     /// Attacks that did their harm when nobody stopped them.
     pub harmful: usize,
+    /// Attacks that this build cannot play undefended, because what they use is not compiled in.
+    pub compiled_out: usize,
     /// Cases without a verdict.
     pub unknown: usize,
     /// The case with the slowest trial, and its milliseconds.
@@ -184,6 +192,7 @@ impl Report {
             attacks,
             benign,
             harmful: cases.iter().filter(|case| case.is_harmful()).count(),
+            compiled_out: cases.iter().filter(|case| case.is_compiled_out()).count(),
             unknown: cases.iter().filter(|case| case.is_unknown()).count(),
             slowest: slowest.map(|case| (case.id.clone(), case.slowest_ms())),
             total_ms: u64::try_from(total.as_millis()).unwrap_or(u64::MAX),

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use stockade_policies::{LoadError, PolicyStore, Source, SourceKind, Stock};
-use stockade_runtime::worker::{Ended, KilledFor, Patience, Pool};
-use stockade_runtime::{Ablated, Layers, Outcome, Product, Runtime, RuntimeError};
+use stockade_runtime::worker::{Ended, KilledFor, Patience, Pool, PoolOptions};
+use stockade_runtime::{Ablated, Layer, Layers, Outcome, Product, Runtime, RuntimeError};
 
 use crate::case::Case;
 use crate::stage::Stage;
@@ -109,7 +109,13 @@ impl Laboratory {
     /// [`RuntimeError::Spawn`] where the system gives no process.
     pub fn new(workers: usize) -> Result<Arc<Self>, RuntimeError> {
         Ok(Arc::new(Self {
-            pool: Arc::new(Pool::new(workers)?),
+            pool: Arc::new(Pool::with(PoolOptions {
+                workers,
+                // A control that runs on keeps its worker for a while.
+                wait: LONGEST_CONTROL * 30,
+                // A case that needs one of them says so by failing; what was compiled in can be proven only without it.
+                do_without: [Layer::Build, Layer::Landlock, Layer::Seccomp].into_iter().collect(),
+            })?),
             runtimes: Mutex::default(),
         }))
     }
@@ -234,6 +240,13 @@ fn unfenced(ended: Ended, elapsed: Duration) -> Observed {
             ended: WhatEnded::Stopped(why),
             wall: after.unwrap_or_default().min(elapsed),
             peak_rss_bytes,
+        },
+        Ended::Forbidden { after } => Observed {
+            ended: WhatEnded::Crashed {
+                status: "killed for a system call".to_owned(),
+            },
+            wall: after.unwrap_or_default(),
+            peak_rss_bytes: 0,
         },
         Ended::Died { status, after } => Observed {
             ended: WhatEnded::Crashed { status },

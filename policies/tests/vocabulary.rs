@@ -17,6 +17,7 @@ type Json = serde_json::Value;
 /// Where an action's `@layer` may point.
 const LAYERS: &[&str] = &[
     "screen",
+    "build",
     "authorizer",
     "limits",
     "heap",
@@ -28,6 +29,8 @@ const LAYERS: &[&str] = &[
     "stack",
     "deadline",
     "worker",
+    "landlock",
+    "seccomp",
 ];
 
 /// Every capability of the systems whose policies this vocabulary must be able to express.

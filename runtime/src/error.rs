@@ -2,8 +2,11 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use stockade_policies::PlanError;
+
+use crate::layer::Layer;
 
 /// We do not know what the guest did or would have done: a refusal is never reported this way.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +29,22 @@ pub enum RuntimeError {
     /// The system gave no process or thread to run the guest in.
     #[error("cannot start a worker: {0}")]
     Spawn(io::Error),
+    /// Every worker had a guest, for as long as a caller waits.
+    #[error("no worker was free for {} ms: all {workers} have a guest", waited.as_millis())]
+    Exhausted {
+        /// How many there are.
+        workers: usize,
+        /// How long the caller waited.
+        waited: Duration,
+    },
+    /// A layer is not there, and the caller did not agree to do without.
+    #[error("the layer `{layer}` is not there: {detail}")]
+    Absent {
+        /// The layer.
+        layer: Layer,
+        /// Why not, and what to do.
+        detail: String,
+    },
     /// A worker did not answer as a worker does.
     #[error("cannot talk to a worker process: {0}")]
     Wire(io::Error),

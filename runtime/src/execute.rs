@@ -63,6 +63,7 @@ fn outcome(gate: &Gate, ended: Ended) -> Outcome {
         peak_rss_bytes: 0,
         product: ended.product,
         trail: gate.take_trail(),
+        absent: Layers::NONE,
     }
 }
 

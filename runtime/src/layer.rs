@@ -28,6 +28,9 @@ layers! {
     /// Bytes that can be refused before anything parses them: oversized, NUL in SQL, not UTF-8. And bounds below what
     /// can be enforced.
     Screen = "screen",
+    /// What SQLite was compiled without, and the defaults that it was compiled with. Switched off for good only by compiling
+    /// it again.
+    Build = "build",
     /// SQL actions, tables, columns, functions and pragmas that the plan does not grant.
     Authorizer = "authorizer",
     /// `sqlite3_limit`, the `SQLITE_DBCONFIG` switches and how the database is opened.
@@ -50,6 +53,11 @@ layers! {
     Deadline = "deadline",
     /// Wall-clock time, memory and crashes, watched from outside: the supervisor kills the process.
     Worker = "worker",
+    /// The kernel refuses the worker every file, TCP connection and program; what the plan grants is opened for it by another
+    /// process.
+    Landlock = "landlock",
+    /// The kernel refuses the worker every system call that no guest needs, and kills it for the worst.
+    Seccomp = "seccomp",
 }
 
 impl fmt::Display for Layer {
@@ -84,6 +92,12 @@ impl Layers {
     #[must_use]
     pub const fn without(self, layer: Layer) -> Self {
         Self(self.0 & !(1 << layer as u32))
+    }
+
+    /// The layers of this set that are not in `others`.
+    #[must_use]
+    pub const fn minus(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
     }
 
     /// The layers of the set, in order.

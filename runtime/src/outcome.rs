@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use stockade_policies::Meter;
 
-use crate::layer::Layer;
+use crate::layer::{Layer, Layers};
 use crate::trail::Trail;
 
 macro_rules! classes {
@@ -272,6 +272,9 @@ pub struct Outcome {
     pub product: Product,
     /// What was asked, decided and refused on the way.
     pub trail: Trail,
+    /// Layers that were not in force, because of how or where the guest ran.
+    #[serde(default)]
+    pub absent: Layers,
 }
 
 impl Outcome {
@@ -287,6 +290,7 @@ impl Outcome {
             peak_rss_bytes: 0,
             product: Product::default(),
             trail,
+            absent: Layers::NONE,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::error::RuntimeError;
 use crate::execute::{Job, execute};
 use crate::layer::{Layer, Layers};
 use crate::outcome::{Class, Outcome, Refusal};
+use crate::presence::presence;
 use crate::request::{Guest, Request};
 use crate::screen;
 use crate::trail::{Event, Trail};
@@ -63,10 +64,11 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Runs guests in `workers` processes, one guest at a time each. The calling program's `main` must begin with
-    /// [`crate::worker::enter`].
+    /// Runs guests in `workers` processes, one guest at a time each, with every layer in force. The calling program's `main`
+    /// must begin with [`crate::worker::enter`].
     ///
     /// # Errors
+    /// [`RuntimeError::Absent`] where this machine or this build lacks a layer: [`Pool::with`] agrees to that. And
     /// [`RuntimeError::Spawn`] where no worker can be had.
     pub fn in_workers(policies: PolicyStore, workers: usize) -> Result<Self, RuntimeError> {
         Ok(Self::in_pool(policies, Arc::new(Pool::new(workers)?)))
@@ -75,17 +77,27 @@ impl Runtime {
     /// Runs guests in the worker processes of a pool that runtimes with other policies share.
     #[must_use]
     pub fn in_pool(policies: PolicyStore, pool: Arc<Pool>) -> Self {
-        Self::new(policies, Some(pool), Layers::ALL)
+        let layers = Layers::ALL.minus(pool.absent());
+        Self::new(policies, Some(pool), layers)
     }
 
     /// Runs guests in the calling process.
     ///
-    /// The layers `worker` and `heap` are not there: a deadline is not a hard one, a crash is the caller's, and a guest's
-    /// SQLite heap is bounded by nothing but the other limits.
+    /// The layers `worker`, `heap`, `landlock` and `seccomp` are not there: a deadline is not a hard one, a crash is the
+    /// caller's, a guest's SQLite heap is bounded by nothing but the other limits, and one that takes over SQLite or wasmtime
+    /// is the caller.
     #[must_use]
     pub fn in_process(policies: PolicyStore) -> Self {
-        let layers = Layers::ALL.without(Layer::Worker).without(Layer::Heap);
-        Self::new(policies, None, layers)
+        let absent = [Layer::Worker, Layer::Heap, Layer::Landlock, Layer::Seccomp];
+        let missing = presence()
+            .into_iter()
+            .filter(|found| !found.is_there)
+            .map(|found| found.layer);
+        Self::new(
+            policies,
+            None,
+            Layers::ALL.minus(absent.into_iter().chain(missing).collect()),
+        )
     }
 
     fn new(policies: PolicyStore, pool: Option<Arc<Pool>>, layers: Layers) -> Self {
@@ -109,6 +121,12 @@ impl Runtime {
     /// [`RuntimeError`] where we do not know what the guest did or would have done: an unknown profile, a database that
     /// cannot be used, no worker. A guest that is refused, stopped or lost is no error: that is its outcome.
     pub fn run(&self, request: &Request) -> Result<Outcome, RuntimeError> {
+        let mut outcome = self.run_fenced(request)?;
+        outcome.absent = Layers::ALL.minus(self.layers);
+        Ok(outcome)
+    }
+
+    fn run_fenced(&self, request: &Request) -> Result<Outcome, RuntimeError> {
         let job = self.job(request, self.layers)?;
         if let Some(refusal) = screen::refusal(&job.request, &job.plan) {
             return Ok(Outcome::refused(refusal, admitted(&job.plan)));
@@ -136,7 +154,7 @@ impl Runtime {
             let reason = "a guest runs with layers missing only in a worker".to_owned();
             return Err(RuntimeError::Request(reason));
         };
-        let job = self.job(request, layers)?;
+        let job = self.job(request, layers.minus(pool.absent()))?;
         if layers.contains(Layer::Screen)
             && let Some(refusal) = screen::refusal(&job.request, &job.plan)
         {
@@ -148,7 +166,9 @@ impl Runtime {
             return Ok(Ablated::Outcome(Box::new(outcome(&job.plan, ended))));
         }
         Ok(match pool.run(&job, watchdog)? {
-            answered @ Ended::Answered { .. } => Ablated::Outcome(Box::new(outcome(&job.plan, answered))),
+            answered @ (Ended::Answered { .. } | Ended::Forbidden { .. }) => {
+                Ablated::Outcome(Box::new(outcome(&job.plan, answered)))
+            }
             ended => Ablated::Ended(ended),
         })
     }
@@ -255,6 +275,10 @@ fn outcome(plan: &Plan, ended: Ended) -> Outcome {
             let mut outcome = lost(plan, killed(plan, why), after);
             outcome.peak_rss_bytes = peak_rss_bytes;
             outcome
+        }
+        Ended::Forbidden { after } => {
+            let detail = "the kernel killed the worker process for a system call that no guest needs";
+            lost(plan, Refusal::by(Layer::Seccomp, Class::HostInternal, detail), after)
         }
         Ended::Died { status, after } => {
             let detail = format!("the worker process died: {status}");

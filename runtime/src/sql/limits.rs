@@ -8,6 +8,7 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags, ffi};
 use stockade_policies::{Bound, Meter};
 
+use super::build;
 use crate::gate::Gate;
 
 /// Each meter that `sqlite3_limit` enforces.
@@ -65,6 +66,7 @@ pub(super) fn open_undefended(database: Option<&Path>) -> rusqlite::Result<Conne
         None => Connection::open_in_memory()?,
     };
     switch_extension_loading(&connection, true)?;
+    build::forget_defaults(&connection)?;
     Ok(connection)
 }
 
@@ -115,6 +117,7 @@ fn as_limit(meter: Meter, bound: Bound) -> c_int {
 }
 
 /// Switches both the C interface and the SQL function `load_extension()`.
+#[cfg(sqlite_loads_extensions)]
 fn switch_extension_loading(connection: &Connection, on: bool) -> rusqlite::Result<()> {
     #[expect(
         unsafe_code,
@@ -126,4 +129,11 @@ fn switch_extension_loading(connection: &Connection, on: bool) -> rusqlite::Resu
         ffi::SQLITE_OK => Ok(()),
         code => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)),
     }
+}
+
+/// There is nothing to switch where SQLite was compiled without.
+#[cfg(not(sqlite_loads_extensions))]
+#[expect(clippy::unnecessary_wraps, reason = "the other build can fail")]
+fn switch_extension_loading(_: &Connection, _: bool) -> rusqlite::Result<()> {
+    Ok(())
 }

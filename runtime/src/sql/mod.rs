@@ -2,10 +2,13 @@
 //!
 //! [`session`] opens a database inside a plan and runs scripts on it; [`hooks`] are the two callbacks
 //! that SQLite makes while it does, [`authorizer`] judges what it reports and [`unreported`]
-//! what it does not, and [`refusal`] reads a cause out of SQLite's answer. What one opcode does
+//! what it does not, and [`refusal`] reads a cause out of SQLite's answer. [`build`] asks how SQLite was compiled, and
+//! [`files`] has it ask for its files. What one opcode does
 //! inside itself none of these can interrupt: that is what the worker process is for.
 
 mod authorizer;
+mod build;
+mod files;
 mod hooks;
 mod limits;
 mod refusal;
@@ -13,5 +16,7 @@ mod session;
 mod tokens;
 mod unreported;
 
+pub(crate) use build::{missing_from_build, version};
+pub(crate) use files::ask_for_files;
 pub(crate) use limits::set_heap;
 pub(crate) use session::{Cut, Session, Stop};

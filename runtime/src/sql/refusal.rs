@@ -60,6 +60,9 @@ pub(super) fn read(error: &Error, phase: Phase) -> Option<Refusal> {
         | ffi::SQLITE_IOERR
         | ffi::SQLITE_PROTOCOL => None,
         // `SQLITE_ABORT` is how a schema that grew too large ends the statement that grew it.
+        ffi::SQLITE_ERROR if sentence.eq_ignore_ascii_case("no such function: load_extension") => {
+            by(Layer::Build, Class::DeniedFunction)
+        }
         ffi::SQLITE_ERROR | ffi::SQLITE_ABORT => {
             Some(limit(&sentence).unwrap_or_else(|| Refusal::own_failure(own_class(phase), sentence.clone())))
         }
@@ -81,6 +84,12 @@ pub(super) fn sentence(error: &Error) -> String {
         Error::SqliteFailure(_, Some(message)) | Error::SqlInputError { msg: message, .. } => message.clone(),
         other => other.to_string(),
     }
+}
+
+/// Whether the dynamic loader could not open a library, in its own words. The reason is of no use: SQLite tries a second
+/// name, which is that of no file.
+pub(super) fn is_from_loader(sentence: &str) -> bool {
+    sentence.contains(": cannot open shared object file: ") && !sentence.starts_with("no such ")
 }
 
 fn limit(sentence: &str) -> Option<Refusal> {

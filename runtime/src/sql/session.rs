@@ -11,11 +11,11 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Batch, Connection, Statement, ffi};
 use stockade_policies::{Bound, Meter};
 
-use super::authorizer;
 use super::hooks::Hooks;
 use super::limits;
 use super::refusal::{self, Phase};
 use super::unreported::{self, Unreported};
+use super::{authorizer, files};
 use crate::deadline::Deadline;
 use crate::error::RuntimeError;
 use crate::gate::{Gate, beyond};
@@ -66,6 +66,8 @@ impl Session {
     /// Opens the database and puts every layer in force that the gate has.
     pub(crate) fn open(database: Option<&Path>, gate: &Arc<Gate>, deadline: Deadline) -> Result<Self, RuntimeError> {
         let unusable = |error: rusqlite::Error| unusable(database, &error);
+        // What an earlier guest was refused is not this one's affair.
+        files::take_refusal();
         let opened = if gate.has(Layer::Limits) {
             limits::open_hardened(database)
         } else {
@@ -279,7 +281,8 @@ impl Session {
         if let Some(refusal) = self.gate.refusal() {
             return Stop::Refused(refusal);
         }
-        let Some(mut refusal) = refusal::read(error, phase) else {
+        let read = self.outer_refusal(error).or_else(|| refusal::read(error, phase));
+        let Some(mut refusal) = read else {
             return Stop::Unknown(unusable(self.database.as_deref(), error));
         };
         if self.is_write_to_a_full_database(error) {
@@ -293,6 +296,41 @@ impl Session {
             self.gate.refuse(refusal.clone());
         }
         Stop::Refused(refusal)
+    }
+
+    /// What the layers around SQLite refused: to it, that is a file which does not open, or a write which fails.
+    fn outer_refusal(&self, error: &rusqlite::Error) -> Option<Refusal> {
+        let sentence = refusal::sentence(error);
+        let layer = [Layer::Landlock, Layer::Seccomp]
+            .into_iter()
+            .find(|layer| self.gate.has(*layer));
+        match refusal::code(error)? & 0xff {
+            // Where one of the two is in force, this process can open no library, whatever the reason is said to be.
+            ffi::SQLITE_ERROR if refusal::is_from_loader(&sentence) => {
+                Some(Refusal::by(layer?, Class::DeniedFunction, sentence))
+            }
+            code @ (ffi::SQLITE_CANTOPEN | ffi::SQLITE_ERROR) => {
+                let layer = layer?;
+                // The other code is about folders for temporary files.
+                let is_about_files = code == ffi::SQLITE_CANTOPEN || sentence == "not a writable directory";
+                let path = files::take_refusal().filter(|_| is_about_files)?;
+                let detail = format!("the plan does not grant the file `{}`", path.display());
+                Some(Refusal::by(layer, Class::DeniedSqlAction, detail))
+            }
+            ffi::SQLITE_IOERR if self.gate.has(Layer::Quota) && self.system_error() == libc::EFBIG => {
+                Some(Refusal::by(Layer::Quota, Class::LimitStorage, String::new()))
+            }
+            _ => None,
+        }
+    }
+
+    /// What `errno` was when SQLite last failed.
+    fn system_error(&self) -> i32 {
+        #[expect(unsafe_code, reason = "rusqlite does not wrap it")]
+        // SAFETY: the handle is open for the duration of the call.
+        unsafe {
+            ffi::sqlite3_system_errno(self.connection.handle())
+        }
     }
 
     /// SQLite reports a program over `SQLITE_LIMIT_VDBE_OP` as "out of memory". It is the program's length where the

@@ -1,11 +1,30 @@
-//! What a worker says to its supervisor. The other way there is one message: a [`crate::Job`].
+//! What a worker and its supervisor say to each other.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::confine::Confinement;
+use super::deed::Deed;
 use crate::error::RuntimeError;
+use crate::execute::Job;
 use crate::outcome::Outcome;
+
+/// What a supervisor asks of a worker.
+#[derive(Debug, Serialize)]
+pub(super) enum ToWorker<'a> {
+    /// Run this guest.
+    Run(&'a Job),
+    /// Attempt this, so confined.
+    Attempt(&'a Deed, Confinement),
+}
+
+/// [`ToWorker`], as it is received.
+#[derive(Debug, Deserialize)]
+pub(super) enum FromSupervisor {
+    Run(Box<Job>),
+    Attempt(Deed, Confinement),
+}
 
 /// What a worker says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -20,6 +39,8 @@ pub(super) enum FromWorker {
     Done(Box<Outcome>),
     /// We do not know what the guest did.
     Failed(Failure),
+    /// What came of a deed: the number that `errno` was where it failed.
+    Attempted(Result<(), i32>),
 }
 
 /// A [`RuntimeError`] as it crosses.

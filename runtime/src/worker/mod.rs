@@ -3,14 +3,33 @@
 //! A deadline inside a process is not a hard one: a single SQL function call or bulk memory operation can outlive every
 //! check that the process makes. So the supervisor starts workers ahead of time, gives each one guest at a time, and
 //! kills the process when the guest's time or memory is up. `serve` is the worker's side, `process` one worker as
-//! the supervisor sees it, `pool` keeps a few of them ready, `frame` is what crosses between the two.
+//! the supervisor sees it, `pool` keeps a few of them ready, `frame` is what crosses between the two. What a worker gives
+//! up before it meets a guest is in `confine`, with `landlock` and `seccomp`; the files of a plan are opened for it by its
+//! `porter`, which it asks through a `door`.
 
+mod confine;
+mod deed;
+pub(crate) mod door;
 mod frame;
+mod landlock;
 mod message;
 mod pool;
+mod porter;
 mod process;
+mod seccomp;
 mod serve;
 
-pub use pool::Pool;
+pub use deed::{Attempt, Deed};
+pub use pool::{Pool, PoolOptions};
 pub use process::{Ended, KilledFor, Patience};
 pub use serve::enter;
+
+/// The version of Landlock that this kernel offers.
+pub(crate) fn landlock_version() -> Option<u32> {
+    landlock::version()
+}
+
+/// Whether this kernel filters system calls as a worker needs it.
+pub(crate) fn has_seccomp() -> bool {
+    seccomp::is_there()
+}

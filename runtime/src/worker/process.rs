@@ -2,18 +2,28 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Resource, Rlimit};
+use serde::Serialize;
+use stockade_policies::{Bound, Meter};
+
+use super::confine::{Calls, Confinement};
+use super::deed::{self, Attempt, Deed};
+use super::door;
 use super::frame::{self, Reader, Received};
-use super::message::FromWorker;
-use super::serve::{WORKER_ARGUMENT, is_worker};
+use super::message::{FromWorker, ToWorker};
+use super::porter::Rule;
+use super::serve::{PORTER_ARGUMENT, WORKER_ARGUMENT, is_worker};
 use crate::error::RuntimeError;
 use crate::execute::Job;
+use crate::layer::Layer;
 use crate::outcome::Outcome;
+use crate::runtime::WORKER_MEMORY;
 
 /// How long a fresh process may take to say that it is ready.
 const BIRTH: Duration = Duration::from_secs(20);
@@ -29,6 +39,16 @@ const SHORT: usize = 4096;
 
 /// Between two looks at the worker's memory.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// How long a porter may take to learn whom it serves, and a deed to be attempted.
+const BRIEFLY: Duration = Duration::from_secs(5);
+
+/// Memory beyond what the supervisor kills a worker for, in bytes: the address space ends there.
+const BEYOND_KILLING: u64 = 64 << 20;
+
+/// What a file may have beyond twice the database, in bytes: a rollback journal is as long as the database and a little
+/// longer, a write-ahead log twice as long where every page is written twice.
+const BEYOND_DATABASE: u64 = 1 << 20;
 
 /// How long a supervisor lets a guest go on.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +93,11 @@ pub enum Ended {
         /// Peak resident memory, read from outside just before.
         peak_rss_bytes: u64,
     },
+    /// The kernel killed the worker for a system call that no guest needs.
+    Forbidden {
+        /// From the guest's first byte to the end of the process; `None` when it had not started.
+        after: Option<Duration>,
+    },
     /// The worker ended by itself, without an answer.
     Died {
         /// Its exit status, in words.
@@ -82,12 +107,33 @@ pub enum Ended {
     },
 }
 
-/// A running worker process. Dropping it kills it.
+/// A running worker process and its porter. Dropping it kills both.
 pub(super) struct Worker {
     child: Child,
     stream: UnixStream,
     reader: Reader,
+    porter: Porter,
+    /// Address space that the process had before its first job, in bytes.
+    born_with: u64,
+    limits: Limits,
     pub(super) jobs: u32,
+    /// What it is confined by, from its first job on.
+    pub(super) sealed: Option<Confinement>,
+}
+
+/// The process that opens files for one worker.
+struct Porter {
+    child: Child,
+    control: UnixStream,
+    reader: Reader,
+    rule: Option<Rule>,
+}
+
+/// What is set from outside, where the process cannot lift it again; `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Limits {
+    file_bytes: Option<u64>,
+    address_space: Option<u64>,
 }
 
 impl Worker {
@@ -100,32 +146,30 @@ impl Worker {
             ));
         }
         let (stream, theirs) = UnixStream::pair()?;
-        // The link stays valid where the file was replaced meanwhile: supervisor and worker are always the same build.
-        #[expect(clippy::disallowed_methods, reason = "the one place where a worker is started")]
-        let child = Command::new("/proc/self/exe")
-            .args([WORKER_ARGUMENT, &std::process::id().to_string()])
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+        let (inside, outside) = door::pair()?;
+        let porter = Porter::start(outside)?;
         let mut worker = Self {
-            child,
+            child: again(WORKER_ARGUMENT, theirs, inside)?,
             stream,
             reader: Reader::default(),
+            porter,
+            born_with: 0,
+            limits: Limits::default(),
             jobs: 0,
+            sealed: None,
         };
+        // Waiting is for `wait_for`, which wakes on time: a socket's own time-outs are as coarse as the kernel's tick.
+        worker.stream.set_nonblocking(true)?;
         worker.wait_until_ready(BIRTH)?;
+        worker.born_with = worker.memory("VmSize");
         Ok(worker)
     }
 
     fn wait_until_ready(&mut self, most: Duration) -> io::Result<()> {
         let begun = Instant::now();
         while let Some(left) = most.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
-            self.stream.set_read_timeout(Some(left))?;
             match self.reader.read(&mut self.stream, SHORT)? {
-                Received::NotYet => {}
+                Received::NotYet => wait_for(&self.stream, libc::POLLIN, left),
                 Received::Message(FromWorker::Ready) => return Ok(()),
                 Received::Message(_) | Received::Closed => break,
             }
@@ -135,22 +179,30 @@ impl Worker {
         ))
     }
 
-    /// Whether the process still runs. One that died while it waited is no verdict on the next guest.
+    /// Whether its processes still run. One that died while it waited is no verdict on the next guest.
     pub(super) fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        [&mut self.child, &mut self.porter.child]
+            .into_iter()
+            .all(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// Writes the whole job within [`HAND_OVER`], however slowly it is read.
-    fn hand_over(&mut self, job: &Job) -> io::Result<()> {
-        let frame = frame::framed(job)?;
+    /// Whether it can serve a guest that is confined so: rules can be tightened, never loosened.
+    pub(super) fn fits(&self, confinement: Confinement) -> bool {
+        self.sealed.is_none_or(|sealed| sealed == confinement)
+    }
+
+    /// Writes the whole order within [`HAND_OVER`], however slowly it is read.
+    fn hand_over(&mut self, order: &impl Serialize) -> io::Result<()> {
+        let frame = frame::framed(order)?;
         let begun = Instant::now();
         let mut rest = frame.as_slice();
         while !rest.is_empty() {
             let left = HAND_OVER.checked_sub(begun.elapsed()).filter(|left| !left.is_zero());
-            self.stream.set_write_timeout(Some(left.ok_or(ErrorKind::TimedOut)?))?;
+            let left = left.ok_or(ErrorKind::TimedOut)?;
             match self.stream.write(rest) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => wait_for(&self.stream, libc::POLLOUT, left),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -162,7 +214,12 @@ impl Worker {
     pub(super) fn run(&mut self, job: &Job, patience: &Patience) -> Result<(Ended, bool), RuntimeError> {
         self.jobs += 1;
         self.forget_peak();
-        if self.hand_over(job).is_err() {
+        let confinement = Confinement::of(job);
+        self.sealed = Some(confinement);
+        let rule = Rule::new(job.request.database.as_deref(), &job.plan).filter(|_| confinement.needs_porter());
+        self.porter.serve(rule).map_err(RuntimeError::Wire)?;
+        self.limit(limits(job, self.born_with)).map_err(RuntimeError::Wire)?;
+        if self.hand_over(&ToWorker::Run(job)).is_err() {
             return Ok((self.died(None), false));
         }
         let mut watch = Watch::new(patience);
@@ -170,11 +227,8 @@ impl Worker {
             if let Some(why) = watch.overdue(|| self.resident()) {
                 return Ok((self.kill(why, &watch), false));
             }
-            self.stream
-                .set_read_timeout(Some(watch.next_look()))
-                .map_err(RuntimeError::Wire)?;
             match self.reader.read(&mut self.stream, patience.reply_bytes) {
-                Ok(Received::NotYet) => {}
+                Ok(Received::NotYet) => wait_for(&self.stream, libc::POLLIN, watch.next_look()),
                 // Each once and in this order: a clock that is told to start again would never run out.
                 Ok(Received::Message(FromWorker::Preparing)) if watch.preparing.is_none() => {
                     watch.preparing = Some(Instant::now());
@@ -202,9 +256,72 @@ impl Worker {
         }
     }
 
+    /// Has a deed attempted, so confined. The worker is of no use afterwards.
+    pub(super) fn attempt(&mut self, deed: &Deed, confinement: Confinement, limits: bool) -> io::Result<Attempt> {
+        self.sealed = Some(confinement);
+        if limits {
+            self.limit(Limits {
+                address_space: Some(self.born_with + WORKER_MEMORY + BEYOND_KILLING),
+                ..Limits::default()
+            })?;
+        }
+        self.hand_over(&ToWorker::Attempt(deed, confinement))?;
+        let begun = Instant::now();
+        while begun.elapsed() < BRIEFLY {
+            match self.reader.read(&mut self.stream, SHORT) {
+                Ok(Received::NotYet) => wait_for(&self.stream, libc::POLLIN, LOOK_EVERY),
+                Ok(Received::Message(FromWorker::Attempted(Ok(())))) => return Ok(Attempt::Done),
+                Ok(Received::Message(FromWorker::Attempted(Err(errno)))) => {
+                    return Ok(Attempt::Refused {
+                        layer: deed::refuser(errno, deed),
+                        reason: io::Error::from_raw_os_error(errno).to_string(),
+                    });
+                }
+                Ok(Received::Message(_)) => break,
+                Ok(Received::Closed) | Err(_) => return Ok(self.after_deed()),
+            }
+        }
+        Err(io::Error::other("a worker did not say what came of its attempt"))
+    }
+
+    /// A process that became another program has no words left.
+    fn after_deed(&mut self) -> Attempt {
+        match self.died(None) {
+            Ended::Forbidden { .. } => Attempt::Killed { layer: Layer::Seccomp },
+            Ended::Died { status, .. } if status != "exit code 0" => Attempt::Refused {
+                layer: None,
+                reason: status,
+            },
+            _ => Attempt::Done,
+        }
+    }
+
+    fn limit(&mut self, limits: Limits) -> io::Result<()> {
+        if limits == self.limits {
+            return Ok(());
+        }
+        let of = Pid::from_raw(self.child.id().cast_signed());
+        for (resource, most) in [
+            (Resource::Fsize, limits.file_bytes),
+            (Resource::As, limits.address_space),
+        ] {
+            // Only the soft limit: the next guest may have another, and who is inside cannot set either.
+            rustix::process::prlimit(
+                of,
+                resource,
+                Rlimit {
+                    current: most,
+                    maximum: None,
+                },
+            )?;
+        }
+        self.limits = limits;
+        Ok(())
+    }
+
     fn kill(&mut self, why: KilledFor, watch: &Watch) -> Ended {
         let peak_rss_bytes = self.memory("VmHWM");
-        self.end();
+        end(&mut self.child);
         Ended::Killed {
             why,
             after: watch.started.map(|started| started.elapsed()),
@@ -215,8 +332,12 @@ impl Worker {
     fn died(&mut self, started: Option<Instant>) -> Ended {
         let after = started.map(|started| started.elapsed());
         // It may still be on its way out: its own status says more than our signal would.
-        let status = self.wait_briefly().map_or_else(|| "no answer".to_owned(), in_words);
-        self.end();
+        let status = self.wait_briefly();
+        end(&mut self.child);
+        if status.is_some_and(|status| status.signal() == Some(libc::SIGSYS)) {
+            return Ended::Forbidden { after };
+        }
+        let status = status.map_or_else(|| "no answer".to_owned(), in_words);
         Ended::Died { status, after }
     }
 
@@ -252,17 +373,108 @@ impl Worker {
         // Where the kernel does not offer it, the peak is that of the worker's life.
         fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap_or_default();
     }
-
-    /// SIGKILL, and no zombie. Both can only fail when the process is already gone.
-    fn end(&mut self) {
-        self.child.kill().unwrap_or_default();
-        drop(self.child.wait());
-    }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.end();
+        end(&mut self.child);
+        end(&mut self.porter.child);
+    }
+}
+
+impl Porter {
+    fn start(door: OwnedFd) -> io::Result<Self> {
+        let (control, theirs) = UnixStream::pair()?;
+        control.set_read_timeout(Some(BRIEFLY))?;
+        Ok(Self {
+            child: again(PORTER_ARGUMENT, theirs, door)?,
+            control,
+            reader: Reader::default(),
+            rule: None,
+        })
+    }
+
+    /// Tells it whom it serves, and waits until it knows: before the guest can ask for anything.
+    fn serve(&mut self, rule: Option<Rule>) -> io::Result<()> {
+        let is_known = match (&rule, &self.rule) {
+            (Some(rule), Some(known)) => rule.is_same(known),
+            (None, None) => true,
+            _ => false,
+        };
+        if is_known {
+            return Ok(());
+        }
+        frame::write(&mut self.control, &rule)?;
+        self.rule = rule;
+        match self.reader.read::<()>(&mut self.control, SHORT)? {
+            Received::Message(()) => Ok(()),
+            Received::NotYet | Received::Closed => Err(io::Error::other("the process that opens files is gone")),
+        }
+    }
+}
+
+/// Starts this executable again, with two sockets and nothing else.
+///
+/// The link stays valid where the file was replaced meanwhile: supervisor and worker are always the same build.
+fn again(role: &str, input: UnixStream, output: OwnedFd) -> io::Result<Child> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where workers and porters are started"
+    )]
+    Command::new("/proc/self/exe")
+        .args([role, &std::process::id().to_string()])
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(input)))
+        .stdout(Stdio::from(output))
+        .stderr(Stdio::null())
+        .spawn()
+}
+
+/// SIGKILL, and no zombie. Both can only fail when the process is already gone.
+fn end(child: &mut Child) {
+    child.kill().unwrap_or_default();
+    drop(child.wait());
+}
+
+/// Waits until the socket can be read or written, or the time is over.
+fn wait_for(stream: &UnixStream, event: libc::c_short, most: Duration) {
+    let mut poll = libc::pollfd {
+        fd: stream.as_raw_fd(),
+        events: event,
+        revents: 0,
+    };
+    let most = libc::timespec {
+        tv_sec: libc::time_t::try_from(most.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(most.subsec_nanos().cast_signed()),
+    };
+    #[expect(unsafe_code, reason = "the one system call that waits to the microsecond")]
+    // SAFETY: one descriptor that is open, and a time that outlives the call. Whatever it answers, the caller looks for
+    // itself.
+    unsafe {
+        libc::ppoll(&raw mut poll, 1, &raw const most, std::ptr::null());
+    }
+}
+
+/// The outer answer of the layers `quota` and `heap`: what no bug in SQLite can lift.
+fn limits(job: &Job, born_with: u64) -> Limits {
+    let limited = |layer, meter| match job.plan.bound(meter) {
+        Bound::Limited(most) if job.layers.contains(layer) => Some(most),
+        _ => None,
+    };
+    let database = job.request.database.as_ref();
+    // SQLite never sets a page cap below the pages that are there.
+    let there = database.and_then(|path| fs::metadata(path).ok()).map(|file| file.len());
+    let most = limited(Layer::Quota, Meter::GrowDatabase).zip(there);
+    let heap = limited(Layer::Heap, Meter::GrowHeap);
+    let is_sql = Confinement::of(job).calls == Calls::Sql;
+    Limits {
+        file_bytes: most.map(|(most, there)| most.max(there).saturating_mul(2).saturating_add(BEYOND_DATABASE)),
+        // wasmtime reserves far more than it uses.
+        address_space: heap.filter(|_| is_sql).map(|heap| {
+            let beyond = WORKER_MEMORY + BEYOND_KILLING;
+            born_with.saturating_add(heap).saturating_add(beyond)
+        }),
     }
 }
 
@@ -306,9 +518,7 @@ impl<'a> Watch<'a> {
     }
 
     fn next_look(&self) -> Duration {
-        // A time-out of zero would mean none at all.
-        let left = self.left().unwrap_or(LOOK_EVERY).max(Duration::from_micros(100));
-        left.min(LOOK_EVERY)
+        self.left().unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
     }
 }
 

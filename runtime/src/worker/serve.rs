@@ -1,21 +1,31 @@
 //! The worker's side: the same executable, entered again.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
+use super::confine::Confinement;
 use super::frame::{self, Reader, Received};
-use super::message::FromWorker;
+use super::message::{FromSupervisor, FromWorker};
+use super::{deed, porter};
+use crate::error::RuntimeError;
 use crate::execute::{Job, execute};
 
 /// First argument of a process that is a worker. The second is the supervisor's process id.
 pub(super) const WORKER_ARGUMENT: &str = "__stockade-worker";
 
-/// Makes this process a worker if a supervisor started it as one; returns at once if not.
+/// First argument of a process that is a porter. The second is the supervisor's process id.
+pub(super) const PORTER_ARGUMENT: &str = "__stockade-porter";
+
+/// Descriptors that a worker may have open: ten attached databases, each with three files beside it, and its own few.
+const MOST_DESCRIPTORS: u64 = 64;
+
+/// Makes this process a worker or a porter if a supervisor started it as one; returns at once if not.
 ///
 /// Must be the first line of `main`: a worker is the same executable, and nothing else in it may run first.
 pub fn enter() {
@@ -23,9 +33,11 @@ pub fn enter() {
     let [role, supervisor] = arguments.as_slice() else {
         return;
     };
-    if role != WORKER_ARGUMENT {
-        return;
-    }
+    let serve = match role.to_str() {
+        Some(WORKER_ARGUMENT) => serve_guests,
+        Some(PORTER_ARGUMENT) => serve_worker,
+        _ => return,
+    };
     let code = match serve(supervisor) {
         Ok(()) => 0,
         Err(_) => 1,
@@ -39,24 +51,107 @@ pub fn enter() {
 
 /// Whether this process was started as a worker, entered or not.
 pub(super) fn is_worker() -> bool {
-    std::env::args_os().nth(1).as_deref() == Some(OsStr::new(WORKER_ARGUMENT))
+    let role = std::env::args_os().nth(1);
+    [WORKER_ARGUMENT, PORTER_ARGUMENT]
+        .map(OsStr::new)
+        .contains(&role.as_deref().unwrap_or_default())
 }
 
-fn serve(supervisor: &OsStr) -> io::Result<()> {
-    die_with(supervisor)?;
-    leave_no_core();
-    let mut stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+fn serve_worker(supervisor: &OsStr) -> io::Result<()> {
+    let (control, end) = begin(supervisor)?;
+    porter::serve(control, end)
+}
+
+fn serve_guests(supervisor: &OsStr) -> io::Result<()> {
+    let (mut stream, end) = begin(supervisor)?;
+    #[cfg(feature = "sql")]
+    super::door::hang(end);
+    // Only SQLite asks for files.
+    #[cfg(not(feature = "sql"))]
+    drop(end);
+    let mut sealed = None;
     let mut reader = Reader::default();
     frame::write(&mut stream, &FromWorker::Ready)?;
     loop {
-        match reader.read::<Job>(&mut stream, frame::MOST_BYTES)? {
-            Received::Message(job) => {
+        match reader.read::<FromSupervisor>(&mut stream, frame::MOST_BYTES)? {
+            Received::Message(FromSupervisor::Run(job)) => {
+                frame::write(&mut stream, &FromWorker::Preparing)?;
+                if let Err(error) = seal(&mut sealed, Confinement::of(&job)) {
+                    let failure = RuntimeError::Request(format!("a worker could not be confined: {error}"));
+                    frame::write(&mut stream, &FromWorker::Failed(failure.into()))?;
+                    return Err(error);
+                }
                 answer(&mut stream, &job)?;
                 frame::write(&mut stream, &FromWorker::Ready)?;
+            }
+            Received::Message(FromSupervisor::Attempt(deed, confinement)) => {
+                seal(&mut sealed, confinement)?;
+                frame::write(&mut stream, &FromWorker::Attempted(deed::attempt(&deed)))?;
             }
             Received::NotYet => {}
             Received::Closed => return Ok(()),
         }
+    }
+}
+
+/// Gives up what no worker and no porter needs, and takes the two sockets that they were started with.
+fn begin(supervisor: &OsStr) -> io::Result<(UnixStream, OwnedFd)> {
+    die_with(supervisor)?;
+    close_what_leaked()?;
+    leave_no_core();
+    limit(Resource::Nofile, MOST_DESCRIPTORS);
+    outlive_full_files();
+    let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let end = io::stdout().as_fd().try_clone_to_owned()?;
+    // Nothing that prints may speak through the door.
+    replace_output(&File::options().write(true).open("/dev/null")?)?;
+    Ok((stream, end))
+}
+
+/// Once, and never otherwise: what is given up stays given up.
+fn seal(sealed: &mut Option<Confinement>, confinement: Confinement) -> io::Result<()> {
+    match sealed {
+        None => {
+            confinement.seal()?;
+            *sealed = Some(confinement);
+            Ok(())
+        }
+        Some(sealed) if *sealed == confinement => Ok(()),
+        Some(_) => Err(io::Error::other("this worker is confined for other guests")),
+    }
+}
+
+/// Descriptors that the host opened without `O_CLOEXEC`, which are none of a guest's business.
+fn close_what_leaked() -> io::Result<()> {
+    const FIRST: libc::c_uint = 3;
+    #[expect(unsafe_code, reason = "closes descriptors by number")]
+    // SAFETY: this is the first thing that the process does, so nothing in it owns a descriptor beyond the three that are
+    // spared.
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, 0) };
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn replace_output(with: &File) -> io::Result<()> {
+    #[expect(unsafe_code, reason = "replaces a descriptor by number")]
+    // SAFETY: standard output is nobody's, and both descriptors are open.
+    let answer = unsafe { libc::dup2(with.as_raw_fd(), libc::STDOUT_FILENO) };
+    if answer >= 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// A write beyond `RLIMIT_FSIZE` is an error to SQLite, and not this process's end.
+fn outlive_full_files() {
+    #[expect(unsafe_code, reason = "sets a signal's disposition")]
+    // SAFETY: ignoring a signal installs no handler.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }
 
@@ -73,19 +168,22 @@ fn die_with(supervisor: &OsStr) -> io::Result<()> {
 
 /// A core file would hold whatever the guest read.
 fn leave_no_core() {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
+    limit(Resource::Core, 0);
+}
+
+fn limit(resource: Resource, most: u64) {
+    let most = Rlimit {
+        current: Some(most),
+        maximum: Some(most),
     };
-    // Lowering one's own limit cannot fail; if it could, a core file is no reason to refuse the guest.
-    rustix::process::setrlimit(Resource::Core, none).unwrap_or_default();
+    // Fails only where the limit is lower already.
+    rustix::process::setrlimit(resource, most).unwrap_or_default();
 }
 
 fn answer(stream: &mut UnixStream, job: &Job) -> io::Result<()> {
     #[cfg(feature = "sql")]
     crate::sql::set_heap(0);
     let mut teller = stream.try_clone()?;
-    frame::write(&mut teller, &FromWorker::Preparing)?;
     // If the supervisor cannot be told, it is gone, and the next read says so.
     let started = || frame::write(&mut &teller, &FromWorker::Started).unwrap_or_default();
     let ended = catch_unwind(AssertUnwindSafe(|| execute(job, &started)));

@@ -11,6 +11,7 @@
 mod boundaries;
 mod modules;
 mod outcomes;
+mod outer;
 mod requests;
 mod schemas;
 mod sql_pairs;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         boundaries::trials(),
         zero::trials(),
         workers::trials(),
+        outer::trials(),
         tenants::trials(),
         outcomes::trials(),
         requests::trials(),

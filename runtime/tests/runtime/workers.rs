@@ -136,7 +136,7 @@ fn workers_with(file: &Path) -> Vec<Pid> {
 }
 
 /// The worker that has `file` open, once there is one.
-fn worker_with(file: &Path) -> Pid {
+pub fn worker_with(file: &Path) -> Pid {
     let patience = Instant::now() + Duration::from_secs(20);
     while Instant::now() < patience {
         if let [worker] = workers_with(file).as_slice() {
