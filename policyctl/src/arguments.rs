@@ -12,6 +12,7 @@ use crate::fmt::Fmt;
 use crate::init::Init;
 use crate::mutate::Mutate;
 use crate::prove::Prove;
+use crate::layers::Show;
 use crate::replay::Replay;
 use crate::run::Run;
 use crate::test::Test;
@@ -117,6 +118,12 @@ Examples:
   policyctl prove --list
 The solver is cvc5, found in the PATH or named in the variable CVC5.")]
     Prove(Prove),
+    /// Say which layers this machine and this build have, and try them
+    #[command(after_help = "\
+Examples:
+  policyctl layers
+  policyctl layers --format json | jq '.layers[] | select(.is_there | not)'")]
+    Layers(Show),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

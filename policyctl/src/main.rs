@@ -1,4 +1,4 @@
-//! Stockade's command line: check policies, run a guest, replay the attacks, explain a decision.
+//! Stockade's command line: check policies, run a guest, replay the attacks, explain a decision, try the layers.
 
 mod arguments;
 mod check;
@@ -13,6 +13,7 @@ mod guest_text;
 mod init;
 mod mutate;
 mod prove;
+mod layers;
 mod replay;
 mod run;
 mod sarif;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::test(&arguments),
         Command::Mutate(arguments) => mutate::mutate(&arguments),
         Command::Prove(arguments) => prove::prove(&arguments),
+        Command::Layers(arguments) => layers::show(&arguments),
     };
     let exit = answer.unwrap_or_else(|failure| {
         failure.tell();

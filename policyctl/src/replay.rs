@@ -145,6 +145,12 @@ fn closing(report: &Report, attacks: usize) -> String {
         text.push_str(&format!(
             "undefended, {harmful} of {attacks} attacks did their harm, seen from outside\n"
         ));
+        if report.compiled_out > 0 {
+            text.push_str(&format!(
+                "{} could not be tried undefended: what they use is not compiled in\n",
+                report.compiled_out
+            ));
+        }
     }
     let proofs = layer_trials(report);
     if proofs > 0 {

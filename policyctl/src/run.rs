@@ -3,10 +3,12 @@
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::{Value, json};
-use stockade_runtime::{Guest, Outcome, Request, Runtime, SqlValue, StatementResult, WasmValue};
+use stockade_runtime::worker::{Pool, PoolOptions};
+use stockade_runtime::{Guest, Layer, Outcome, Request, Runtime, RuntimeError, SqlValue, StatementResult, WasmValue};
 
 use crate::arguments::{Format, Policies};
 use crate::exit::{Exit, Failure};
@@ -37,6 +39,9 @@ pub(crate) struct Run {
     /// Run in this process instead of a worker: no hard deadline, no heap limit, no crash containment
     #[arg(long)]
     pub in_process: bool,
+    /// Run although this machine or this build has not got a layer; once for each
+    #[arg(long, value_name = "LAYER", value_parser = ["build", "landlock", "seccomp"], conflicts_with = "in_process")]
+    pub do_without: Vec<String>,
     /// How to answer
     #[arg(long, value_enum, default_value = "human")]
     pub format: Format,
@@ -52,18 +57,44 @@ pub(crate) fn run(arguments: &Run) -> Result<Exit, Failure> {
     let runtime = if arguments.in_process {
         Runtime::in_process(policies)
     } else {
-        Runtime::in_workers(policies, 1)?
+        Runtime::in_pool(policies, Arc::new(pool(arguments)?))
     };
     let outcome = runtime.run(&request)?;
     match arguments.format {
         Format::Json => writeln!(io::stdout(), "{}", as_json(&outcome))?,
-        Format::Human => show(&outcome)?,
+        Format::Human => {
+            show(&outcome)?;
+            if !arguments.in_process {
+                show_absent(&outcome)?;
+            }
+        }
     }
     Ok(if outcome.class.is_completed() {
         Exit::Clean
     } else {
         Exit::Findings
     })
+}
+
+fn pool(arguments: &Run) -> Result<Pool, Failure> {
+    let named = |layer: &&Layer| arguments.do_without.iter().any(|name| name == layer.name());
+    let options = PoolOptions {
+        do_without: Layer::ALL.iter().filter(named).copied().collect(),
+        ..PoolOptions::default()
+    };
+    Pool::with(options).map_err(|error| match error {
+        RuntimeError::Absent { layer, .. } => Failure::new(format!("{error}; or run with `--do-without {layer}`")),
+        error => error.into(),
+    })
+}
+
+/// What the caller agreed to must not be forgotten.
+fn show_absent(outcome: &Outcome) -> io::Result<()> {
+    let names: Vec<String> = outcome.absent.iter().map(|layer| format!("`{layer}`")).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    writeln!(io::stderr(), "it ran without {}", names.join(", "))
 }
 
 fn request(arguments: &Run) -> Result<Request, Failure> {
@@ -234,6 +265,7 @@ fn as_json(outcome: &Outcome) -> Value {
         "output": String::from_utf8(product.output.clone()).ok(),
         "output_hex": (String::from_utf8(product.output.clone()).is_err()).then(|| hexadecimal(&product.output)),
         "log": product.log,
+        "absent": outcome.absent.iter().collect::<Vec<_>>(),
         "trail": outcome.trail.events(),
         "trail_dropped": outcome.trail.dropped(),
     })

@@ -212,3 +212,17 @@ fn what_a_guest_says_cannot_move_the_cursor() {
     assert!(!ran.stdout.contains('\u{1b}'), "{ran:?}");
     assert!(ran.stdout.contains("\\u{1b}[2J"), "{ran:?}");
 }
+
+#[test]
+fn layers_that_nobody_can_do_without() {
+    let folder = Folder::new();
+    fs::write(folder.path("guest.sql"), "select 1").unwrap();
+    assert_no_answer(
+        &folder.run(&["run", "--do-without", "authorizer", "guest.sql"]),
+        "[possible values: build, landlock, seccomp]",
+    );
+    assert_no_answer(
+        &folder.run(&["run", "--do-without", "landlock", "--in-process", "guest.sql"]),
+        "cannot be used with",
+    );
+}

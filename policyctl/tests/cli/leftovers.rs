@@ -38,7 +38,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Workers carry their supervisor's process id, janitors their folder.
+/// Workers and their porters carry their supervisor's process id, janitors their folder.
 fn processes_that_mention(words: &[&str]) -> usize {
     let processes = fs::read_dir("/proc").unwrap();
     let command_lines = processes.filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
@@ -58,7 +58,7 @@ fn leaves_nothing_when_ended_by(signal: Signal) {
     let mut replay = start_replay(&folder);
     let supervisor = replay.id().to_string();
     let stages = || fs::read_dir(&temporary).unwrap().count();
-    let workers = || processes_that_mention(&["__stockade-worker", &supervisor]);
+    let workers = || processes_that_mention(&["__stockade-", &supervisor]);
     let janitors = || processes_that_mention(&["__stockade-janitor", temporary.to_str().unwrap()]);
     wait_until("the replay never began", || {
         stages() > 0 && workers() > 0 && janitors() > 0
