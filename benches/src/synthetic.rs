@@ -149,7 +149,7 @@ pub fn rego(count: usize) -> String {
     text
 }
 
-/// The model in which casbin reads `casbin`.
+/// The model that casbin wants with those lines.
 pub const CASBIN_MODEL: &str = "\
 [request_definition]
 r = profile, table, column

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use stockade_policies::{
     Action, Bound, Code, Finding, Meter, PolicyStore, Principal, Question, Resource, Severity, Source, SourceKind,
-    SqlAction, Stock, check,
+    SqlAction, Stock,
 };
 
 const ENTITIES: &str = r#"[
