@@ -2,6 +2,7 @@
 
 use stockade_policies::{Action, Resource, SqlAction, Value};
 
+use super::unreported::Told;
 use crate::gate::Gate;
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
@@ -27,6 +28,24 @@ impl Reported {
             .as_deref()
             .filter(|table| writes && !table.starts_with("sqlite_"))?;
         Some(Resource::table(self.database.as_deref().unwrap_or("main"), table))
+    }
+
+    /// A column that this read or update tells about, and that the guest may not read; and how it tells.
+    pub(super) fn tells<'t>(&self, told: &'t Told) -> Option<(&'t Resource, &'static str)> {
+        let (table, column) = (self.first.as_deref()?, self.second.as_deref()?);
+        let database = self.database.as_deref().unwrap_or("main");
+        let resource = Resource::column(database, table, column);
+        match SqlAction::from_code(self.code)? {
+            SqlAction::Read => {
+                let kept = told.by_reading(&Resource::table(database, table), &resource)?;
+                Some((kept, "what is read here is made of it"))
+            }
+            SqlAction::Update => {
+                let compared = told.by_updating(&resource)?;
+                Some((compared, "whether this update fails depends on it, by a `check` of the table"))
+            }
+            _ => None,
+        }
     }
 
     /// Whether tables may come, go or change their names when the statement runs.
@@ -72,6 +91,12 @@ pub(super) fn allows_replacing(gate: &Gate, table: &Resource) -> bool {
         format!("{why}, and `replace` deletes rows that stand in its way"),
     ));
     false
+}
+
+/// Ends the guest for reading or writing what tells of `column`, which is not granted.
+pub(super) fn deny_told(gate: &Gate, column: &Resource, why: &str) {
+    let denied = gate.ask(Action::Sql(SqlAction::Read), column, &[]).err().unwrap_or_default();
+    gate.refuse(denial(SqlAction::Read, format!("{denied}, and {why}")));
 }
 
 /// Ends the guest for reading the rows of a table that is not granted.

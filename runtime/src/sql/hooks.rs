@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rusqlite::{Connection, ffi};
 
 use super::authorizer::{self, Reported};
-use super::unreported::Replacing;
+use super::unreported::{Replacing, Told};
 use crate::deadline::Deadline;
 use crate::gate::Gate;
 
@@ -31,6 +31,7 @@ pub(super) struct Hooks {
     nameless: RefCell<Nameless>,
     schema_changes: AtomicBool,
     replacing: RefCell<Replacing>,
+    told: RefCell<Told>,
 }
 
 /// "`SELECT count(*) FROM x`" is reported as a read of no column of `x` in no database, whether `x` is a table or a
@@ -51,6 +52,7 @@ impl Hooks {
             nameless: RefCell::default(),
             schema_changes: AtomicBool::new(false),
             replacing: RefCell::default(),
+            told: RefCell::default(),
         }
     }
 
@@ -79,8 +81,23 @@ impl Hooks {
         *self.replacing.borrow_mut() = replacing;
     }
 
+    /// Tells what the statements to come tell of columns that may not be read.
+    pub(super) fn expect_told(&self, told: Told) {
+        *self.told.borrow_mut() = told;
+    }
+
     fn judges(&self, reported: &Reported) -> bool {
-        self.judges_reported(reported) && self.judges_replaced(reported)
+        self.judges_reported(reported) && self.judges_replaced(reported) && self.judges_told(reported)
+    }
+
+    /// What a read or an update tells of other columns, SQLite does not report.
+    fn judges_told(&self, reported: &Reported) -> bool {
+        let told = self.told.borrow();
+        let Some((column, why)) = reported.tells(&told) else {
+            return true;
+        };
+        authorizer::deny_told(&self.gate, column, why);
+        false
     }
 
     /// What a write may delete besides, SQLite does not report.

@@ -34,6 +34,9 @@ const SENTENCES: &[(&str, Class)] = &[
     ("triggers nested too deep", Class::LimitSqlTrigger),
     ("too many references to", Class::LimitSqlExpr),
     ("too many schema objects", Class::LimitSqlSchema),
+    // What a schema may not use that is not trusted: <https://sqlite.org/pragma.html#pragma_trusted_schema>.
+    ("unsafe use of virtual table", Class::DeniedSqlAction),
+    ("unsafe use of", Class::DeniedFunction),
     // What `load_extension()` says where extension loading is switched off. The authorizer's own words come by the gate.
     ("not authorized", Class::DeniedFunction),
 ];
@@ -92,6 +95,17 @@ pub(super) fn is_from_loader(sentence: &str) -> bool {
     sentence.contains(": cannot open shared object file: ") && !sentence.starts_with("no such ")
 }
 
+/// What is said of an error. SQLite quotes values in some, and `RAISE` says what the guest likes: what is handed back by
+/// saying it is bounded like everything else.
+pub(super) fn shown(mut detail: String) -> String {
+    const LONGEST: usize = 400;
+    if let Some((cut, _)) = detail.char_indices().nth(LONGEST) {
+        detail.truncate(cut);
+        detail.push('…');
+    }
+    detail
+}
+
 fn limit(sentence: &str) -> Option<Refusal> {
     class_of(sentence).map(|class| Refusal::by(Layer::Limits, class, sentence))
 }
@@ -117,5 +131,18 @@ fn own_class(phase: Phase) -> Class {
     match phase {
         Phase::Prepare => Class::SqlSyntax,
         Phase::Step => Class::SqlError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_short_whatever_the_guest_says() {
+        assert_eq!(shown("no such table: x".to_owned()), "no such table: x");
+        let long = shown("é".repeat(1_000_000));
+        assert_eq!(long.chars().count(), 401);
+        assert!(long.ends_with("é…"));
     }
 }

@@ -14,7 +14,7 @@ use stockade_policies::{Bound, Meter};
 use super::hooks::Hooks;
 use super::limits;
 use super::refusal::{self, Phase};
-use super::unreported::{self, Unreported};
+use super::unreported::{self, Told, Unreported};
 use super::{authorizer, files};
 use crate::deadline::Deadline;
 use crate::error::RuntimeError;
@@ -144,8 +144,8 @@ impl Session {
         let mut batch = Batch::new(&self.connection, script);
         let mut is_new_schema = true;
         loop {
-            if let Some(unreported) = unreported.as_ref().filter(|_| is_new_schema) {
-                self.ask_about(unreported)?;
+            if is_new_schema && self.gate.has(Layer::Authorizer) {
+                self.ask_about(unreported.as_ref())?;
             }
             let Some(mut statement) = self.prepare(&mut batch)? else {
                 return Ok(Cut::No);
@@ -165,8 +165,13 @@ impl Session {
         }
     }
 
-    fn ask_about(&self, unreported: &Unreported) -> Result<(), Stop> {
+    /// Asks about what SQLite will not report, in the schema as it is now.
+    fn ask_about(&self, unreported: Option<&Unreported>) -> Result<(), Stop> {
         let refusal = self.as_host(|connection| {
+            self.hooks.expect_told(Told::of(connection, &self.gate)?);
+            let Some(unreported) = unreported else {
+                return Ok(None);
+            };
             self.hooks.expect_replacing(unreported.replacing(connection)?);
             unreported.refusal(connection, &self.gate)
         });
@@ -291,6 +296,7 @@ impl Session {
         if let Some(meter) = refusal.layer.and_then(own_words) {
             refusal.detail = beyond(meter, self.gate.bound(meter));
         }
+        refusal.detail = refusal::shown(refusal.detail);
         // SQL that fails by itself is the guest's own affair: a module that sent it may go on.
         if !refusal.class.is_own_failure() {
             self.gate.refuse(refusal.clone());

@@ -6,12 +6,14 @@
 //! * `UPDATE … SET rowid` writes the column that is the primary key, and reports another name.
 //! * `REPLACE` deletes the rows that stand in its way, and only an insert or update is reported: in a statement, also in
 //!   the triggers that it fires, or in a table's own definition.
+//! * A generated column, a `CHECK` and the tables in which a virtual table keeps its rows tell of other columns than the
+//!   one that is reported: [`Told`].
 //!
 //! Reading and updating need the table's name in the script, so every table that it names is asked about; a guest that
-//! is refused for a table which it names and does not join can write `on` instead. Where rows may be replaced is told
-//! to the hooks, which ask when a table is written.
+//! is refused for a table which it names and does not join can write `on` instead. Where rows may be replaced, and what
+//! tells of what, is told to the hooks, which ask when a table is read or written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, ffi};
 use stockade_policies::{Action, Resource, SqlAction};
@@ -29,6 +31,14 @@ const KEYWORDS: [&str; 8] = [
 
 /// What the primary key is called that has no column of its own.
 const ROW_ID: [&str; 3] = ["rowid", "oid", "_rowid_"];
+
+/// Tables that tell about every other table: sizes, numbers of rows, highest row ids.
+const ABOUT_OTHERS: [&str; 3] = ["dbstat", "sqlite_dbpage", "sqlite_sequence"];
+
+/// What the tables are called, behind its own name, in which a virtual table of SQLite's own modules keeps its rows.
+const KEEPS: [&str; 11] = [
+    "_config", "_content", "_data", "_docsize", "_idx", "_node", "_parent", "_rowid", "_segdir", "_segments", "_stat",
+];
 
 /// What a script does that is not reported.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,6 +69,163 @@ impl Replacing {
     }
 }
 
+/// Columns that may not be read, and what tells about them without naming them, in the schema as it is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// By the id of the column that is read, or of the table.
+    by_reading: BTreeMap<String, Resource>,
+    /// By the id of the column that is updated.
+    by_updating: BTreeMap<String, Resource>,
+}
+
+impl Told {
+    /// What tells about columns that the plan does not let the guest read. `connection` must be asked as the host.
+    pub(super) fn of(connection: &Connection, gate: &Gate) -> rusqlite::Result<Self> {
+        let mut told = Self::default();
+        for schema in schemas(connection)? {
+            let mut statement = connection.prepare(&format!(
+                "select name, sql from {}.sqlite_master where type = 'table' and sql is not null
+                 and (rootpage = 0 or sql like '%as%(%' or sql like '%check%')",
+                quoted(&schema)
+            ))?;
+            let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+            for row in rows {
+                let (table, definition) = row?;
+                told.add(&schema, &table, &Definition::of(&tokens(&definition)), gate);
+            }
+        }
+        Ok(told)
+    }
+
+    fn add(&mut self, schema: &str, table: &str, definition: &Definition, gate: &Gate) {
+        let column = |name: &String| Resource::column(schema, table, name);
+        let hidden = |names: &BTreeSet<String>| {
+            let mut columns = names.iter().map(column);
+            columns.find(|column| !gate.would_allow(Action::Sql(SqlAction::Read), column, &[]))
+        };
+        for (generated, sources) in &definition.generated {
+            if let Some(source) = hidden(&definition.with_sources(sources)) {
+                self.by_reading.insert(column(generated).id(), source);
+            }
+        }
+        for compared in &definition.checks {
+            if let Some(other) = hidden(&definition.with_sources(compared)) {
+                let ids = compared.iter().map(|name| column(name).id());
+                self.by_updating.extend(ids.map(|id| (id, other.clone())));
+            }
+        }
+        if let Some(kept) = definition.keeps.as_ref().and_then(hidden) {
+            let tables = KEEPS.iter().map(|end| Resource::table(schema, &format!("{table}{end}")).id());
+            self.by_reading.extend(tables.map(|id| (id, kept.clone())));
+        }
+    }
+
+    /// The column that a read of `column`, or of any column of `table`, tells about.
+    pub(super) fn by_reading(&self, table: &Resource, column: &Resource) -> Option<&Resource> {
+        if self.by_reading.is_empty() {
+            return None;
+        }
+        let of_column = self.by_reading.get(&column.id());
+        of_column.or_else(|| self.by_reading.get(&table.id()))
+    }
+
+    /// The column that an update of `column` tells about: whether it fails depends on both.
+    pub(super) fn by_updating(&self, column: &Resource) -> Option<&Resource> {
+        if self.by_updating.is_empty() {
+            return None;
+        }
+        self.by_updating.get(&column.id())
+    }
+}
+
+/// What a table's own definition says of its columns.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Definition {
+    /// The first name between two commas: columns, and the words that a table's own constraints begin with.
+    columns: BTreeSet<String>,
+    /// Generated columns, and every name in their expressions.
+    generated: BTreeMap<String, BTreeSet<String>>,
+    /// Every name in each `CHECK`.
+    checks: Vec<BTreeSet<String>>,
+    /// Every name between the parentheses of a virtual table.
+    keeps: Option<BTreeSet<String>>,
+}
+
+impl Definition {
+    fn of(tokens: &[Token]) -> Self {
+        let mut found = Self::default();
+        let is_virtual = tokens.get(1).is_some_and(|token| is_keyword(token, "virtual"));
+        let mut depth = 0_usize;
+        // The first name of a column's definition is the column's.
+        let mut column: Option<String> = None;
+        for (at, token) in tokens.iter().enumerate() {
+            let group = || in_parentheses(tokens.get(at + 1..).unwrap_or_default());
+            match token {
+                Token::Symbol('(') => {
+                    depth += 1;
+                    if is_virtual && depth == 1 {
+                        found.keeps = Some(in_parentheses(tokens.get(at..).unwrap_or_default()));
+                    }
+                }
+                Token::Symbol(')') => depth = depth.saturating_sub(1),
+                Token::Symbol(',') if depth == 1 => column = None,
+                _ if depth != 1 => {}
+                _ if column.is_none() => {
+                    column = name(token);
+                    found.columns.extend(column.clone());
+                }
+                _ if is_keyword(token, "check") => found.checks.push(group()),
+                _ if is_keyword(token, "as") => {
+                    found.generated.extend(column.clone().map(|column| (column, group())));
+                }
+                _ => {}
+            }
+            // A table's own constraint has no column before it.
+            if depth == 1 && is_keyword(token, "check") && column.as_deref() == Some("check") {
+                found.checks.push(group());
+            }
+        }
+        found
+    }
+
+    /// `names`, and whatever those among them that are generated are computed from.
+    fn with_sources(&self, names: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut all = names.clone();
+        loop {
+            // What is no column is a function, a keyword or a text.
+            all.retain(|name| self.columns.contains(name));
+            let more: BTreeSet<String> = all
+                .iter()
+                .filter_map(|name| self.generated.get(name))
+                .flatten()
+                .filter(|name| self.columns.contains(*name) && !all.contains(*name))
+                .cloned()
+                .collect();
+            if more.is_empty() {
+                return all;
+            }
+            all.extend(more);
+        }
+    }
+}
+
+/// The names in the parentheses that `tokens` begin with; none where they begin with something else.
+fn in_parentheses(tokens: &[Token]) -> BTreeSet<String> {
+    let mut depth = 0_usize;
+    let mut names = BTreeSet::new();
+    for token in tokens {
+        match token {
+            Token::Symbol('(') => depth += 1,
+            Token::Symbol(')') => depth = depth.saturating_sub(1),
+            other => names.extend(name(other)),
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    names
+}
+
 impl Unreported {
     /// What `script` does that is not reported, if anything.
     pub(super) fn of(script: &str) -> Option<Self> {
@@ -82,9 +249,10 @@ impl Unreported {
         self.says.contains(keyword)
     }
 
-    /// Whether it makes or names the tables that hold samples of indexed columns.
+    /// Whether it makes or names tables that tell about other tables' rows.
     fn names_statistics(&self) -> bool {
-        self.says("analyze") || self.names.iter().any(|name| name.starts_with("sqlite_stat"))
+        let tells = |name: &String| name.starts_with("sqlite_stat") || ABOUT_OTHERS.contains(&name.as_str());
+        self.says("analyze") || self.names.iter().any(tells)
     }
 
     /// Where rows may be replaced, in the schema as it is now.
@@ -181,7 +349,7 @@ impl Unreported {
             return Some("a trigger or a view reads with the rights of whoever uses it");
         }
         self.names_statistics()
-            .then_some("statistics hold values of indexed columns")
+            .then_some("statistics hold sizes and row ids of every table, and values of indexed columns")
     }
 
     /// A primary key that may not be updated, where the script could update it under another name.
@@ -366,6 +534,32 @@ mod tests {
         ] {
             assert!(Unreported::of(script).is_some(), "{script}");
         }
+    }
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_definition_tells_what_its_columns_are_computed_from_and_compared_with() {
+        let text = "create table t(a, [B] int check (abs(b) > 0), c as (b + length('x,')) stored unique,\
+             d text generated always as (c || ')'), constraint k check (a < \"b\"), check (d <> e), e)";
+        let found = Definition::of(&tokens(text));
+        assert_eq!(found.generated.keys().cloned().collect::<Vec<_>>(), ["c", "d"]);
+        assert_eq!(found.with_sources(&names(&["d"])), names(&["b", "c", "d"]));
+        assert_eq!(found.with_sources(&names(&["abs", "e"])), names(&["e"]));
+        assert_eq!(found.checks.len(), 3);
+        assert_eq!(found.with_sources(&found.checks[0]), names(&["b"]));
+        assert_eq!(found.with_sources(&found.checks[1]), names(&["a", "b"]));
+        assert_eq!(found.with_sources(&found.checks[2]), names(&["b", "c", "d", "e"]));
+        assert_eq!(found.keeps, None);
+    }
+
+    #[test]
+    fn a_virtual_table_keeps_what_stands_between_its_parentheses() {
+        let found = Definition::of(&tokens("CREATE VIRTUAL TABLE docs USING fts5(Title, \"body\", tokenize='porter')"));
+        assert_eq!(found.keeps, Some(names(&["title", "body", "tokenize", "porter"])));
+        assert_eq!(Definition::of(&tokens("create virtual table t using rtree")).keeps, None);
     }
 
     #[test]
