@@ -42,7 +42,10 @@ impl Reported {
             }
             SqlAction::Update => {
                 let compared = told.by_updating(&resource)?;
-                Some((compared, "whether this update fails depends on it, by a `check` of the table"))
+                Some((
+                    compared,
+                    "whether this update fails depends on it, by a `check` of the table",
+                ))
             }
             _ => None,
         }
@@ -95,7 +98,10 @@ pub(super) fn allows_replacing(gate: &Gate, table: &Resource) -> bool {
 
 /// Ends the guest for reading or writing what tells of `column`, which is not granted.
 pub(super) fn deny_told(gate: &Gate, column: &Resource, why: &str) {
-    let denied = gate.ask(Action::Sql(SqlAction::Read), column, &[]).err().unwrap_or_default();
+    let denied = gate
+        .ask(Action::Sql(SqlAction::Read), column, &[])
+        .err()
+        .unwrap_or_default();
     gate.refuse(denial(SqlAction::Read, format!("{denied}, and {why}")));
 }
 

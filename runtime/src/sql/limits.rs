@@ -55,7 +55,9 @@ pub(super) fn open_hardened(database: Option<&Path>) -> rusqlite::Result<Connect
         connection.set_db_config(switch, on)?;
     }
     switch_extension_loading(&connection, false)?;
-    connection.execute_batch("pragma cell_size_check = on; pragma mmap_size = 0;")?;
+    // Where temporary files go belongs to the process: the guest before may have moved them.
+    connection
+        .execute_batch("pragma cell_size_check = on; pragma mmap_size = 0; pragma temp_store_directory = '';")?;
     Ok(connection)
 }
 
@@ -96,12 +98,14 @@ pub(super) fn raised(connection: &Connection, gate: &Gate) -> Option<Meter> {
 }
 
 /// Sets the heap limit, which is the process's and not a connection's: "If N is zero then no heap limit is imposed"
-/// (<https://sqlite.org/c3ref/hard_heap_limit64.html>), so zero clears it.
+/// (<https://sqlite.org/c3ref/hard_heap_limit64.html>), so zero clears it. The soft limit belongs to the process as well,
+/// and is never above the hard one; what the guest before left of it is cleared.
 pub(crate) fn set_heap(most: u64) {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     #[expect(unsafe_code, reason = "rusqlite does not wrap it")]
     // SAFETY: takes no pointer and may be called at any time.
     unsafe {
+        ffi::sqlite3_soft_heap_limit64(0);
         ffi::sqlite3_hard_heap_limit64(most);
     }
 }

@@ -37,7 +37,17 @@ const ABOUT_OTHERS: [&str; 3] = ["dbstat", "sqlite_dbpage", "sqlite_sequence"];
 
 /// What the tables are called, behind its own name, in which a virtual table of SQLite's own modules keeps its rows.
 const KEEPS: [&str; 11] = [
-    "_config", "_content", "_data", "_docsize", "_idx", "_node", "_parent", "_rowid", "_segdir", "_segments", "_stat",
+    "_config",
+    "_content",
+    "_data",
+    "_docsize",
+    "_idx",
+    "_node",
+    "_parent",
+    "_rowid",
+    "_segdir",
+    "_segments",
+    "_stat",
 ];
 
 /// What a script does that is not reported.
@@ -115,7 +125,9 @@ impl Told {
             }
         }
         if let Some(kept) = definition.keeps.as_ref().and_then(hidden) {
-            let tables = KEEPS.iter().map(|end| Resource::table(schema, &format!("{table}{end}")).id());
+            let tables = KEEPS
+                .iter()
+                .map(|end| Resource::table(schema, &format!("{table}{end}")).id());
             self.by_reading.extend(tables.map(|id| (id, kept.clone())));
         }
     }
@@ -557,9 +569,14 @@ mod tests {
 
     #[test]
     fn a_virtual_table_keeps_what_stands_between_its_parentheses() {
-        let found = Definition::of(&tokens("CREATE VIRTUAL TABLE docs USING fts5(Title, \"body\", tokenize='porter')"));
+        let found = Definition::of(&tokens(
+            "CREATE VIRTUAL TABLE docs USING fts5(Title, \"body\", tokenize='porter')",
+        ));
         assert_eq!(found.keeps, Some(names(&["title", "body", "tokenize", "porter"])));
-        assert_eq!(Definition::of(&tokens("create virtual table t using rtree")).keeps, None);
+        assert_eq!(
+            Definition::of(&tokens("create virtual table t using rtree")).keeps,
+            None
+        );
     }
 
     #[test]
