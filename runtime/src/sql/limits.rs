@@ -56,8 +56,7 @@ pub(super) fn open_hardened(database: Option<&Path>) -> rusqlite::Result<Connect
     }
     switch_extension_loading(&connection, false)?;
     // Where temporary files go belongs to the process: the guest before may have moved them.
-    connection
-        .execute_batch("pragma cell_size_check = on; pragma mmap_size = 0; pragma temp_store_directory = '';")?;
+    connection.execute_batch("pragma cell_size_check = on; pragma mmap_size = 0; pragma temp_store_directory = '';")?;
     Ok(connection)
 }
 

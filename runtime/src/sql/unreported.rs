@@ -120,7 +120,9 @@ impl Told {
         }
         for compared in &definition.checks {
             if let Some(other) = hidden(&definition.with_sources(compared)) {
-                let ids = compared.iter().map(|name| column(name).id());
+                // A primary key is updated under other names too, and which column is one the definition need not say.
+                let row_id = ROW_ID.iter().map(|name| Resource::column(schema, table, name).id());
+                let ids = compared.iter().map(|name| column(name).id()).chain(row_id);
                 self.by_updating.extend(ids.map(|id| (id, other.clone())));
             }
         }
