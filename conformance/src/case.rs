@@ -2,9 +2,12 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::Error as WordError;
+use serde::{Deserialize, Deserializer};
 use stockade_runtime::{Class, Layer};
 
+use crate::damage::Damage;
 use crate::effect::{Effects, Returns};
 
 /// What an attacker is after.
@@ -83,6 +86,8 @@ pub struct Attack {
     pub cwe: Vec<u32>,
     /// Layers each of which alone stops it, and without all of which nothing does.
     pub stopped_by: Vec<Layer>,
+    /// Why no second layer can stop it, where there is only one.
+    pub single: Option<String>,
     /// A benign case that does the same just below the bound.
     pub twin: Option<String>,
     /// The harm, as seen in a run that nobody defends.
@@ -96,17 +101,80 @@ pub struct Benign {
     pub returns: Returns,
 }
 
-/// Attack or honest.
+/// What a case demands of what was a fault once, in SQLite or in a guard.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Regression {
+    /// What it hands back, where it completes.
+    pub returns: Returns,
+}
+
+/// Attack, honest, or a fault that must not come back.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     /// Must be stopped.
     Attack(Attack),
     /// Must not be.
     Benign(Benign),
+    /// Must end as it says, and undefended too must neither crash nor hang.
+    Regression(Regression),
 }
 
 /// What must become of the guest.
-pub type Expected = Class;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// An outcome of this class.
+    Class(Class),
+    /// No outcome: the database cannot be used, and whoever gave it is told so.
+    Unusable,
+}
+
+impl Expected {
+    const UNUSABLE: &str = "unusable";
+
+    /// The class, where there must be an outcome.
+    #[must_use]
+    pub const fn class(self) -> Option<Class> {
+        match self {
+            Self::Class(class) => Some(class),
+            Self::Unusable => None,
+        }
+    }
+
+    fn is_completed(self) -> bool {
+        self.class().is_some_and(Class::is_completed)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Class(class) => class.name(),
+            Self::Unusable => Self::UNUSABLE,
+        }
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl serde::Serialize for Expected {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Expected {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        if word == Self::UNUSABLE {
+            return Ok(Self::Unusable);
+        }
+        Class::deserialize(word.into_deserializer())
+            .map(Self::Class)
+            .map_err(|error: WordError| serde::de::Error::custom(error))
+    }
+}
 
 /// What a guest tries, and what must become of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,11 +191,13 @@ pub struct Case {
     pub policies: Option<String>,
     /// The file below `fixtures` that builds the guest's database.
     pub fixture: Option<String>,
+    /// What is done to the fixture's file before the guest meets it.
+    pub damage: Vec<Damage>,
     /// The guest.
     pub program: Program,
     /// The class of the fenced run.
     pub expect: Expected,
-    /// Attack or honest.
+    /// Attack, honest, or a fault that must not come back.
     pub kind: Kind,
 }
 
@@ -137,8 +207,14 @@ impl Case {
     pub fn attack(&self) -> Option<&Attack> {
         match &self.kind {
             Kind::Attack(attack) => Some(attack),
-            Kind::Benign(_) => None,
+            Kind::Benign(_) | Kind::Regression(_) => None,
         }
+    }
+
+    /// Whether the guest is an honest one.
+    #[must_use]
+    pub fn is_benign(&self) -> bool {
+        matches!(self.kind, Kind::Benign(_))
     }
 
     /// Reads a case from YAML.
@@ -195,10 +271,13 @@ struct Written {
     profile: String,
     policies: Option<String>,
     fixture: Option<String>,
+    #[serde(default)]
+    damage: Vec<Damage>,
     guest: WrittenGuest,
-    expect: Class,
+    expect: Expected,
     #[serde(default)]
     stopped_by: Vec<Layer>,
+    single: Option<String>,
     twin: Option<String>,
     control: Option<Effects>,
     returns: Option<Returns>,
@@ -216,7 +295,7 @@ struct WrittenGuest {
     input: String,
 }
 
-fn one_or_many<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Vec<String>, D::Error> {
+fn one_or_many<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum OneOrMany {
@@ -234,8 +313,13 @@ impl Written {
         if self.why.trim().is_empty() {
             return Err("`why` is empty: say why the case matters".to_owned());
         }
+        if !self.damage.is_empty() && self.fixture.is_none() {
+            return Err("`damage` is done to a database: name its `fixture`".to_owned());
+        }
         let kind = if id.starts_with("benign/") {
             Kind::Benign(self.benign()?)
+        } else if id.starts_with("regression/") {
+            Kind::Regression(self.regression()?)
         } else {
             Kind::Attack(self.attack()?)
         };
@@ -246,6 +330,7 @@ impl Written {
             profile: self.profile,
             policies: self.policies,
             fixture: self.fixture,
+            damage: self.damage,
             program: self.guest.into_program()?,
             expect: self.expect,
             kind,
@@ -259,13 +344,8 @@ impl Written {
                 self.expect
             ));
         }
-        let attack_only = self.threat.is_some()
-            || self.control.is_some()
-            || self.twin.is_some()
-            || !self.stopped_by.is_empty()
-            || !self.cwe.is_empty();
-        if attack_only {
-            return Err("`threat`, `cwe`, `stopped_by`, `twin` and `control` belong to attacks".to_owned());
+        if self.has_parts_of_an_attack() || !self.cwe.is_empty() {
+            return Err("`threat`, `cwe`, `stopped_by`, `single`, `twin` and `control` belong to attacks".to_owned());
         }
         let returns = self
             .returns
@@ -275,7 +355,35 @@ impl Written {
         Ok(Benign { returns })
     }
 
+    fn regression(&self) -> Result<Regression, String> {
+        if self.has_parts_of_an_attack() {
+            return Err("`threat`, `stopped_by`, `single`, `twin` and `control` belong to attacks".to_owned());
+        }
+        if self.source.is_empty() {
+            return Err("a regression needs `source`: where the fault is described".to_owned());
+        }
+        if self.returns.is_some() && !self.expect.is_completed() {
+            return Err(format!("`{}` returns nothing", self.expect));
+        }
+        Ok(Regression {
+            returns: self.returns.clone().unwrap_or_default(),
+        })
+    }
+
+    fn has_parts_of_an_attack(&self) -> bool {
+        self.threat.is_some()
+            || self.control.is_some()
+            || self.twin.is_some()
+            || self.single.is_some()
+            || !self.stopped_by.is_empty()
+    }
+
     fn attack(&self) -> Result<Attack, String> {
+        if self.expect == Expected::Unusable {
+            return Err(
+                "a guest that never ran was not stopped: what is `unusable` belongs to `regression/`".to_owned(),
+            );
+        }
         if self.expect.is_completed() {
             return Err(format!("an attack cannot expect `{}`", self.expect));
         }
@@ -293,6 +401,9 @@ impl Written {
         if self.expect.name().starts_with("limit.") && self.twin.is_none() {
             return Err("an attack on a limit needs a `twin`: a benign case just below it".to_owned());
         }
+        if self.single.is_some() && self.stopped_by.len() > 1 {
+            return Err("`single` says why there is no second layer, and `stopped_by` names one".to_owned());
+        }
         if self.cwe.is_empty() || self.source.is_empty() {
             return Err("an attack needs `cwe` and `source`".to_owned());
         }
@@ -300,6 +411,7 @@ impl Written {
             threat: self.threat.ok_or("an attack needs a `threat`")?,
             cwe: self.cwe.clone(),
             stopped_by: self.stopped_by.clone(),
+            single: self.single.clone(),
             twin: self.twin.clone(),
             control,
         })

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::case::{Case, CaseError, Kind};
+use crate::case::{Case, CaseError};
+use crate::variant::variants;
 
 /// `(path below corpora, text)` of every case and fixture.
 static EMBEDDED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/corpus.rs"));
@@ -107,6 +108,15 @@ impl Corpus {
         selected.cases.sort_by(|one, other| one.id.cmp(&other.id));
         selected.cases.dedup_by(|one, other| one.id == other.id);
         selected.checked(&names.join(", "))
+    }
+
+    /// This corpus and `count` variants of each attack in SQL, which follow from `seed`.
+    #[must_use]
+    pub fn with_variants(mut self, count: u32, seed: u64) -> Self {
+        let more: Vec<Case> = self.cases.iter().flat_map(|case| variants(case, count, seed)).collect();
+        self.cases.extend(more);
+        self.cases.sort_by(|one, other| one.id.cmp(&other.id));
+        self
     }
 
     /// The cases, by id.
@@ -238,10 +248,7 @@ impl Corpus {
             });
         }
         let is_benign = |id: &str| {
-            let here = self
-                .cases
-                .iter()
-                .any(|other| other.id == id && matches!(other.kind, Kind::Benign(_)));
+            let here = self.cases.iter().any(|other| other.id == id && other.is_benign());
             here || EMBEDDED.iter().any(|(name, _)| name.strip_suffix(".yaml") == Some(id))
         };
         let twin = case.attack().and_then(|attack| attack.twin.as_ref());

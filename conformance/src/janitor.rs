@@ -51,6 +51,12 @@ impl Swept {
     }
 }
 
+/// Whether a process with this command line is a janitor.
+pub(crate) fn is_called(command_line: &[u8]) -> bool {
+    let mut arguments = command_line.split(|byte| *byte == 0);
+    arguments.nth(1) == Some(JANITOR_ARGUMENT.as_bytes())
+}
+
 /// Makes this process a janitor if it was started as one; returns at once if not.
 pub(crate) fn enter() {
     let arguments: Vec<OsString> = env::args_os().skip(1).take(2).collect();

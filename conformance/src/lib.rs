@@ -2,27 +2,37 @@
 //!
 //! A [`Case`] says what a guest tries, what must become of it and what it does when nobody stops it. A [`Subject`] runs
 //! it on a [`Stage`]; what is [`Observed`] there, from outside, the [`oracle`] judges. [`replay`] does that for a whole
-//! [`Corpus`].
+//! [`Corpus`], [`endure`] for thousands of attacks in random order. [`variants`] writes an attack in other words, and
+//! [`boundary`] walks up to a bound and one step past it.
 //!
 //! A program that replays must call [`enter`] as the first line of its `main`.
 
+pub mod boundary;
 mod case;
 mod corpus;
+mod damage;
+mod dice;
 mod effect;
+mod endurance;
 mod janitor;
+mod neighbour;
 pub mod oracle;
 mod replay;
 mod report;
 mod stage;
 mod subject;
+mod variant;
 
-pub use case::{Attack, Benign, Case, CaseError, Expected, Kind, Program, Threat};
+pub use case::{Attack, Benign, Case, CaseError, Expected, Kind, Program, Regression, Threat};
 pub use corpus::{Corpus, CorpusError};
+pub use damage::Damage;
 pub use effect::{After, Cell, Effects, Returns, Sighting};
+pub use endurance::{Endurance, EnduranceError, endure};
 pub use replay::{Played, Progress, Rigour, Trial, TrialError, play, replay};
 pub use report::{CaseReport, Report, Tally, TrialReport, Verdict};
 pub use stage::{Stage, StageError};
 pub use subject::{Ablation, Laboratory, Observed, Reference, Subject, SubjectError, WhatEnded};
+pub use variant::variants;
 
 /// Makes this process a worker or a janitor if it was started as one; returns at once if not.
 ///

@@ -5,7 +5,7 @@
 use stockade_policies::{Bound, Meter, Plan};
 use stockade_runtime::{Class, Event, KILL_GRACE, Layer, Outcome, WORKER_MEMORY};
 
-use crate::case::{Attack, Benign, Case, Kind};
+use crate::case::{Attack, Benign, Case, Expected, Kind, Regression};
 use crate::effect::Sighting;
 use crate::stage::{Stage, StageError};
 use crate::subject::{Observed, WhatEnded};
@@ -23,18 +23,26 @@ pub type Faults = Vec<String>;
 /// [`StageError`] where the stage cannot be looked at: then nobody knows.
 pub fn judge(case: &Case, plan: &Plan, observed: &Observed, stage: &Stage) -> Result<Faults, StageError> {
     let Some(outcome) = observed.outcome() else {
-        return Ok(vec![no_outcome(observed)]);
+        let is_expected = case.expect == Expected::Unusable && matches!(observed.ended, WhatEnded::Unusable(_));
+        return Ok(if is_expected {
+            Vec::new()
+        } else {
+            vec![no_outcome(observed)]
+        });
     };
     let mut faults = laws(plan, outcome);
-    if outcome.class != case.expect {
+    if case.expect.class() != Some(outcome.class) {
         faults.push(format!("expected `{}`, got {}", case.expect, described(outcome)));
     }
+    faults.extend(stage.disturbed()?);
     match &case.kind {
         Kind::Attack(attack) => {
             faults.extend(stopper_fault(attack, outcome));
             faults.extend(harm(attack, observed, stage)?);
         }
-        Kind::Benign(Benign { returns }) => faults.extend(returns.missing(&outcome.product, stage)?),
+        Kind::Benign(Benign { returns }) | Kind::Regression(Regression { returns }) => {
+            faults.extend(returns.missing(&outcome.product, stage)?);
+        }
     }
     Ok(faults)
 }
@@ -51,7 +59,7 @@ pub fn judge_control(case: &Case, observed: &Observed, stage: &Stage) -> Result<
         }
         Kind::Benign(Benign { returns }) => match observed.outcome() {
             // What a bound cuts is whole where there is none.
-            Some(_) if case.expect == Class::Truncated => Ok(Vec::new()),
+            Some(_) if case.expect.class() == Some(Class::Truncated) => Ok(Vec::new()),
             Some(outcome) if outcome.class.is_completed() => returns.missing(&outcome.product, stage),
             Some(outcome) => Ok(vec![format!(
                 "an honest guest failed by itself: {}",
@@ -59,6 +67,11 @@ pub fn judge_control(case: &Case, observed: &Observed, stage: &Stage) -> Result<
             )]),
             None => Ok(vec![no_outcome(observed)]),
         },
+        // SQLite is mended, or was never at fault: whatever else becomes of it, the process lives.
+        Kind::Regression(_) => Ok(match &observed.ended {
+            WhatEnded::Outcome(_) | WhatEnded::Unusable(_) => Vec::new(),
+            WhatEnded::Stopped(_) | WhatEnded::Crashed { .. } => vec![no_outcome(observed)],
+        }),
     }
 }
 
@@ -207,7 +220,7 @@ fn harm(attack: &Attack, observed: &Observed, stage: &Stage) -> Result<Faults, S
 fn unseen(sightings: &[Sighting], observed: &Observed) -> Faults {
     let seen_instead = || match &observed.ended {
         WhatEnded::Outcome(outcome) => described(outcome),
-        WhatEnded::Stopped(_) | WhatEnded::Crashed { .. } => no_outcome(observed),
+        WhatEnded::Stopped(_) | WhatEnded::Crashed { .. } | WhatEnded::Unusable(_) => no_outcome(observed),
     };
     sightings
         .iter()
@@ -229,6 +242,7 @@ fn no_outcome(observed: &Observed) -> String {
         WhatEnded::Outcome(outcome) => described(outcome),
         WhatEnded::Stopped(why) => format!("hung: the harness had to stop it ({why:?})"),
         WhatEnded::Crashed { status } => format!("crashed: {status}"),
+        WhatEnded::Unusable(reason) => format!("the database cannot be used: {reason}"),
     }
 }
 

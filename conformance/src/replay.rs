@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use stockade_runtime::{Layer, Layers, presence};
+use stockade_runtime::{Layer, Layers, RuntimeError, presence};
 
-use crate::case::Case;
+use crate::case::{Case, Kind};
 use crate::corpus::Corpus;
+use crate::neighbour;
 use crate::oracle::{self, Faults};
 use crate::report::{CaseReport, Verdict};
 use crate::stage::{Stage, StageError};
@@ -134,8 +135,14 @@ pub struct Played {
 /// [`TrialError`] where nobody knows what happened: never a pass.
 pub fn play(case: &Case, trial: Trial, corpus: &Corpus, laboratory: &Arc<Laboratory>) -> Result<Played, TrialError> {
     let stage = Stage::set(case, corpus)?;
-    let observed = trial.subject(case, laboratory).run(case, &stage)?;
-    let faults = match trial {
+    let observed = match trial.subject(case, laboratory).run(case, &stage) {
+        // Only a case that is about the file says what must become of a file that cannot be used.
+        Err(SubjectError::Runtime(RuntimeError::Database { reason, .. })) if is_about_the_file(case) => {
+            Observed::unusable(reason)
+        }
+        ran => ran?,
+    };
+    let mut faults = match trial {
         Trial::Fenced | Trial::Undefended => {
             let runtime = laboratory.runtime(case)?;
             let plan = runtime.plan(&stage.request(case)).map_err(SubjectError::from)?;
@@ -145,7 +152,14 @@ pub fn play(case: &Case, trial: Trial, corpus: &Corpus, laboratory: &Arc<Laborat
         Trial::Alone(layer) => oracle::judge_alone(case, layer, &observed, &stage)?,
         Trial::Missing => oracle::judge_missing(case, &observed, &stage)?,
     };
+    if trial == Trial::Fenced && case.attack().is_some() {
+        faults.extend(neighbour::disturbed(laboratory)?);
+    }
     Ok(Played { faults, observed })
+}
+
+fn is_about_the_file(case: &Case) -> bool {
+    matches!(case.kind, Kind::Regression(_))
 }
 
 /// How far a replay is.
@@ -205,7 +219,7 @@ fn play_all(case: &Case, rigour: Rigour, corpus: &Corpus, laboratory: &Arc<Labor
         };
         let outcome = played.ok().and_then(|played| match played.observed.ended {
             WhatEnded::Outcome(outcome) => Some(*outcome),
-            WhatEnded::Stopped(_) | WhatEnded::Crashed { .. } => None,
+            WhatEnded::Stopped(_) | WhatEnded::Crashed { .. } | WhatEnded::Unusable(_) => None,
         });
         report.add(trial, verdict, outcome.as_ref(), begun.elapsed());
     }

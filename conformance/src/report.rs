@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use stockade_runtime::{Class, Layer, Outcome};
 
-use crate::case::{Case, Kind, Threat};
+use crate::case::{Case, Expected, Kind, Threat};
 use crate::replay::Trial;
 
 /// What came of one trial.
@@ -48,8 +48,10 @@ pub struct CaseReport {
     pub why: String,
     /// What an attacker is after; `None` for an honest guest.
     pub threat: Option<Threat>,
-    /// The class that the case expects.
-    pub expect: Class,
+    /// Whether it is a fault that must not come back.
+    pub is_regression: bool,
+    /// What the case expects.
+    pub expect: Expected,
     /// The trials.
     pub trials: Vec<TrialReport>,
 }
@@ -61,8 +63,9 @@ impl CaseReport {
             why: case.why.clone(),
             threat: match &case.kind {
                 Kind::Attack(attack) => Some(attack.threat),
-                Kind::Benign(_) => None,
+                Kind::Benign(_) | Kind::Regression(_) => None,
             },
+            is_regression: matches!(case.kind, Kind::Regression(_)),
             expect: case.expect,
             trials: Vec::new(),
         }
@@ -157,6 +160,8 @@ pub struct Report {
     pub attacks: BTreeMap<Threat, Tally>,
     /// Honest guests.
     pub benign: Tally,
+    /// Faults that must not come back.
+    pub regressions: Tally,
     /// Attacks that did their harm when nobody stopped them.
     pub harmful: usize,
     /// Attacks that this build cannot play undefended, because what they use is not compiled in.
@@ -177,9 +182,11 @@ impl Report {
     pub fn of(subject: impl Into<String>, cases: Vec<CaseReport>, total: Duration) -> Self {
         let mut attacks: BTreeMap<Threat, Tally> = BTreeMap::new();
         let mut benign = Tally::default();
+        let mut regressions = Tally::default();
         for case in &cases {
             let tally = match case.threat {
                 Some(threat) => attacks.entry(threat).or_default(),
+                None if case.is_regression => &mut regressions,
                 None => &mut benign,
             };
             tally.cases += 1;
@@ -191,6 +198,7 @@ impl Report {
             subject: subject.into(),
             attacks,
             benign,
+            regressions,
             harmful: cases.iter().filter(|case| case.is_harmful()).count(),
             compiled_out: cases.iter().filter(|case| case.is_compiled_out()).count(),
             unknown: cases.iter().filter(|case| case.is_unknown()).count(),

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::case::{Case, Program};
 use crate::corpus::Corpus;
+use crate::damage::Damage;
 use crate::janitor::Swept;
 
 /// A loadable extension whose entry point leaves a mark.
@@ -39,7 +40,18 @@ pub enum StageError {
 pub struct Stage {
     folder: TempDir,
     database: Option<PathBuf>,
+    /// Holds the file for another process while the guest runs.
+    held: Option<HostDatabase>,
+    /// What the database outside was made of: it is somebody else's.
+    payroll: Vec<u8>,
+    /// What the header of the guest's database said of how it is kept.
+    settings: Option<Settings>,
 }
+
+/// The bytes of a database's header in which pragmas persist: the page size, the journal mode, the size of the cache, the
+/// encoding, versions and vacuum modes (<https://sqlite.org/fileformat2.html#the_database_header>). What counts changes is
+/// left out.
+type Settings = [Vec<u8>; 3];
 
 impl Stage {
     /// Sets the stage for one run of `case`.
@@ -50,16 +62,55 @@ impl Stage {
         let folder = tempfile::Builder::new()
             .prefix("stage-")
             .tempdir_in(session_folder()?)?;
-        let mut stage = Self { folder, database: None };
+        let mut stage = Self {
+            folder,
+            database: None,
+            held: None,
+            payroll: Vec::new(),
+            settings: None,
+        };
         fs::create_dir(stage.outside())?;
         fs::write(stage.outside().join("extension.so"), EXTENSION)?;
         build(&stage.outside().join("payroll.db"), PAYROLL, corpus)?;
+        stage.payroll = fs::read(stage.outside().join("payroll.db"))?;
         if let Some(fixture) = &case.fixture {
             let path = stage.folder.path().join("guest.db");
             build(&path, fixture, corpus)?;
+            do_damage(&path, &case.damage)?;
+            stage.settings = settings(&fs::read(&path)?);
+            // The last to open the file: closing it anywhere in this process would release what is held.
+            stage.held = held(&path, &case.damage)?;
             stage.database = Some(path);
         }
         Ok(stage)
+    }
+
+    /// What is not as it was before a guest ran here that was given one database and nothing else: what lies outside it,
+    /// and how it is kept. Of a database that is held, nothing is looked at.
+    ///
+    /// # Errors
+    /// [`StageError::Files`] where it cannot be looked at.
+    pub fn disturbed(&self) -> Result<Vec<String>, StageError> {
+        if self.held.is_some() {
+            return Ok(Vec::new());
+        }
+        let mut disturbed = Vec::new();
+        for entry in fs::read_dir(self.outside())? {
+            let name = entry?.file_name();
+            if name != "payroll.db" && name != "extension.so" {
+                disturbed.push(format!("file `{}` was made outside", name.display()));
+            }
+        }
+        let is_as_it_was = |name, bytes: &[u8]| Ok::<_, io::Error>(fs::read(self.outside().join(name))? == bytes);
+        if !is_as_it_was("payroll.db", &self.payroll)? || !is_as_it_was("extension.so", EXTENSION)? {
+            disturbed.push("a file outside was changed".to_owned());
+        }
+        if let Some(path) = self.database.as_ref().filter(|_| self.settings.is_some())
+            && settings(&fs::read(path)?) != self.settings
+        {
+            disturbed.push("a setting that the database keeps was changed".to_owned());
+        }
+        Ok(disturbed)
     }
 
     /// The folder outside the guest's database.
@@ -111,6 +162,36 @@ fn build(path: &Path, fixture: &str, corpus: &Corpus) -> Result<(), StageError> 
         .ok_or_else(|| StageError::NoFixture(fixture.to_owned()))?;
     HostDatabase::open(path)?.execute(script)?;
     Ok(())
+}
+
+fn do_damage(path: &Path, damage: &[Damage]) -> io::Result<()> {
+    if damage.is_empty() {
+        return Ok(());
+    }
+    let bytes = damage.iter().fold(fs::read(path)?, |file, damage| damage.done_to(file));
+    fs::write(path, bytes)
+}
+
+/// Holds the file where `damage` says so.
+fn held(path: &Path, damage: &[Damage]) -> Result<Option<HostDatabase>, StageError> {
+    if !damage.contains(&Damage::Held) {
+        return Ok(None);
+    }
+    let holder = HostDatabase::open(path)?;
+    holder.execute("begin exclusive")?;
+    Ok(Some(holder))
+}
+
+/// `None` for what is no database, or one in which nothing was ever stored.
+fn settings(file: &[u8]) -> Option<Settings> {
+    file.starts_with(b"SQLite format 3\0").then_some(())?;
+    let range = |from, to| file.get(from..to).map(<[u8]>::to_vec);
+    Some([range(16, 24)?, range(48, 52)?, range(56, 72)?])
+}
+
+/// Stages of this process that are still there.
+pub(crate) fn left_over() -> io::Result<usize> {
+    Ok(fs::read_dir(session_folder()?)?.count())
 }
 
 /// One folder for all stages of this process, so that one janitor is enough.

@@ -32,6 +32,8 @@ pub enum WhatEnded {
         /// Its exit status, in words.
         status: String,
     },
+    /// The guest was not run, or not to its end: the database cannot be used.
+    Unusable(String),
 }
 
 /// What was seen of a run.
@@ -57,7 +59,17 @@ impl Observed {
     pub fn outcome(&self) -> Option<&Outcome> {
         match &self.ended {
             WhatEnded::Outcome(outcome) => Some(outcome),
-            WhatEnded::Stopped(_) | WhatEnded::Crashed { .. } => None,
+            WhatEnded::Stopped(_) | WhatEnded::Crashed { .. } | WhatEnded::Unusable(_) => None,
+        }
+    }
+}
+
+impl Observed {
+    pub(crate) fn unusable(reason: String) -> Self {
+        Self {
+            ended: WhatEnded::Unusable(reason),
+            wall: Duration::ZERO,
+            peak_rss_bytes: 0,
         }
     }
 }

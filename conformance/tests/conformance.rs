@@ -1,10 +1,22 @@
 //! Every case of the corpus, played in every way that proves it. One trial each: `reference::sql/attach-…`.
+//!
+//! Beside them: variants of each attack in SQL, each meter of SQL at its bound and one past it, and what the corpus must
+//! hold as a whole.
+
+mod coverage;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Failed, Trial as TestTrial};
-use stockade_conformance::{Case, Corpus, Laboratory, Rigour, Trial, play};
+use stockade_conformance::boundary::{Pair, Side, pairs};
+use stockade_conformance::{Case, Corpus, Laboratory, Rigour, Trial, play, variants};
+
+/// What the variants follow from. Another seed is a nightly's, or `policyctl replay --variants`.
+const SEED: u64 = 20_260_221;
+
+/// Variants of an attack whose control takes a moment; of one that must be waited for, or that fills memory, half as many.
+const VARIANTS: u32 = 2;
 
 fn main() -> ExitCode {
     stockade_conformance::enter();
@@ -16,7 +28,14 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let trials = corpus.cases().iter().flat_map(|case| tests(case, &corpus)).collect();
+    let cases = corpus.cases().iter();
+    let mut trials: Vec<TestTrial> = cases.clone().flat_map(|case| tests(case, &corpus)).collect();
+    trials.extend(cases.flat_map(|case| variant_tests(case, &corpus)));
+    trials.extend(pairs().into_iter().flat_map(boundary_tests));
+    trials.push(TestTrial::test("coverage", {
+        let corpus = Arc::clone(&corpus);
+        move || passed(&coverage::faults(&corpus))
+    }));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -24,22 +43,48 @@ fn tests(case: &Case, corpus: &Arc<Corpus>) -> Vec<TestTrial> {
     Rigour::Proof
         .trials(case)
         .into_iter()
-        .map(|trial| {
-            let (case, corpus) = (case.clone(), Arc::clone(corpus));
-            TestTrial::test(format!("{}::{}", trial.name(), case.id), move || {
-                run(&case, trial, &corpus)
-            })
-        })
+        .map(|trial| test(case.clone(), trial, corpus))
         .collect()
 }
 
+/// A variant is stopped as the attack is, and undefended it does the same harm: otherwise it is none.
+fn variant_tests(case: &Case, corpus: &Arc<Corpus>) -> Vec<TestTrial> {
+    let is_slow = case.attack().is_some_and(|attack| {
+        let control = &attack.control;
+        control.still_running_after_ms.is_some() || control.peak_rss_mib.is_some() || control.database_mib.is_some()
+    });
+    let count = if is_slow { VARIANTS / 2 } else { VARIANTS };
+    variants(case, count, SEED)
+        .into_iter()
+        .flat_map(|variant| [Trial::Fenced, Trial::Control].map(|trial| test(variant.clone(), trial, corpus)))
+        .collect()
+}
+
+fn test(case: Case, trial: Trial, corpus: &Arc<Corpus>) -> TestTrial {
+    let corpus = Arc::clone(corpus);
+    TestTrial::test(format!("{}::{}", trial.name(), case.id), move || {
+        run(&case, trial, &corpus)
+    })
+}
+
+fn boundary_tests(pair: Pair) -> Vec<TestTrial> {
+    let test = |side: Side| {
+        TestTrial::test(format!("boundary::{}", pair.name(side)), move || {
+            passed(&pair.play(side, laboratory()?)?)
+        })
+    };
+    Side::ALL.into_iter().map(test).collect()
+}
+
 fn run(case: &Case, trial: Trial, corpus: &Corpus) -> Result<(), Failed> {
-    let laboratory = laboratory()?;
-    let played = play(case, trial, corpus, laboratory)?;
-    if played.faults.is_empty() {
+    passed(&play(case, trial, corpus, laboratory()?)?.faults)
+}
+
+fn passed(faults: &[String]) -> Result<(), Failed> {
+    if faults.is_empty() {
         return Ok(());
     }
-    Err(played.faults.join("\n").into())
+    Err(faults.join("\n").into())
 }
 
 /// As many workers as there are test threads can use.

@@ -97,7 +97,7 @@ mod tests {
         let texts = corpus
             .cases()
             .iter()
-            .filter(|case| case.attack().is_none())
+            .filter(|case| case.is_benign())
             .filter_map(|case| match &case.program {
                 Program::Sql(script) if want_sql => Some(script.clone().into_bytes()),
                 Program::Wat { text, .. } if !want_sql => Some(text.clone().into_bytes()),

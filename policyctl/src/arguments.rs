@@ -56,6 +56,8 @@ Examples:
   policyctl replay                              the whole corpus
   policyctl replay sql/attach-reads-host-file   one case
   policyctl replay --prove corpora/sql          files on disk, each layer alone and missing
+  policyctl replay --variants 5 --seed 7 sql    each attack in SQL in five other wordings
+  policyctl replay --shuffle 7 --times 2000     two thousand attacks in random order
   policyctl replay --subject undefended         the same attacks with no fence")]
     Replay(Replay),
     /// Say which policy decides, where it stands, and which layer enforces it

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use stockade_conformance::{
-    CaseReport, Corpus, Laboratory, Progress, Report, Rigour, Tally, TrialReport, Verdict, replay as play,
+    CaseReport, Corpus, Endurance, Laboratory, Progress, Report, Rigour, Tally, TrialReport, Verdict, endure,
+    replay as play,
 };
 
 use crate::arguments::Format;
@@ -31,6 +32,18 @@ pub(crate) struct Replay {
     /// Also run each attack with each of its layers alone, and with all of them missing
     #[arg(long, conflicts_with = "subject")]
     pub prove: bool,
+    /// Also play so many variants of each attack in SQL: the same in other letters, comments, quotes and blanks
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    pub variants: u32,
+    /// What the variants follow from
+    #[arg(long, default_value = "1", requires = "variants")]
+    pub seed: u64,
+    /// Play attacks only, in the random order that follows from this, and count what they leave behind
+    #[arg(long, value_name = "SEED", requires = "times", conflicts_with_all = ["subject", "prove"])]
+    pub shuffle: Option<u64>,
+    /// So many attacks in all: the whole selection, shuffled, again and again
+    #[arg(long, value_name = "N", requires = "shuffle", value_parser = clap::value_parser!(u32).range(1..))]
+    pub times: Option<u32>,
     /// Cases played at a time
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
@@ -45,11 +58,15 @@ pub(crate) fn replay(arguments: &Replay) -> Result<Exit, Failure> {
         Corpus::embedded()?
     } else {
         Corpus::select(&arguments.cases)?
-    };
+    }
+    .with_variants(arguments.variants, arguments.seed);
     let jobs = arguments
         .jobs
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))
         .max(1);
+    if let (Some(seed), Some(times)) = (arguments.shuffle, arguments.times) {
+        return shuffled(&corpus, seed, times, jobs, arguments.format);
+    }
     let laboratory = Laboratory::new(jobs)?;
     let begun = Instant::now();
     let cases = play(&corpus, rigour(arguments), &laboratory, jobs, &show_progress);
@@ -69,6 +86,47 @@ pub(crate) fn replay(arguments: &Replay) -> Result<Exit, Failure> {
     } else {
         Exit::Findings
     })
+}
+
+fn shuffled(corpus: &Corpus, seed: u64, times: u32, jobs: usize, format: Format) -> Result<Exit, Failure> {
+    let times = usize::try_from(times).map_err(Failure::new)?;
+    let endured = endure(corpus, seed, times, jobs, &show_progress).map_err(Failure::new)?;
+    clear_progress();
+    match format {
+        Format::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&endured)?)?,
+        Format::Human => {
+            write!(io::stdout(), "{}", endured_in_words(&endured))?;
+            for fault in &endured.faults {
+                writeln!(io::stderr(), "{}", one_line(fault))?;
+            }
+        }
+    }
+    Ok(if endured.passed() {
+        Exit::Clean
+    } else if endured.unknown > 0 {
+        Exit::NoAnswer
+    } else {
+        Exit::Findings
+    })
+}
+
+fn endured_in_words(endured: &Endurance) -> String {
+    let Endurance {
+        seed, attacks, held, ..
+    } = endured;
+    let mebibytes = |bytes: u64| bytes >> 20;
+    format!(
+        "{attacks} attacks in the order of seed {seed}: {held} stopped, {} not\n\
+         left behind: {} processes, {} stages\n\
+         this process held {} MiB after a tenth of them, {} MiB at the end\n\
+         {} s in all\n",
+        attacks - held,
+        endured.processes_left,
+        endured.files_left,
+        mebibytes(endured.rss_early),
+        mebibytes(endured.rss_late),
+        tenths(endured.total_ms)
+    )
 }
 
 fn rigour(arguments: &Replay) -> Rigour {
@@ -133,6 +191,10 @@ fn table(report: &Report) -> String {
             "honest guests: {cases}, completed {held}, refused {}\n",
             cases - held
         ));
+    }
+    let Tally { cases, held, .. } = report.regressions;
+    if cases > 0 {
+        text.push_str(&format!("old faults: {cases}, came back {}\n", cases - held));
     }
     text.push_str(&closing(report, all.cases));
     text

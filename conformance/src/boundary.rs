@@ -1,0 +1,376 @@
+//! Each meter of SQL at its bound, and one past it.
+//!
+//! A pair follows from the plan: its policies lower one meter of a profile, the plan says what the bound is, and two
+//! scripts are written that use just as much and one more. Two meters cannot be hit to the byte, because SQLite and the
+//! clock decide what is used: [`Pair::is_exact`] says which.
+
+use std::sync::Arc;
+
+use stockade_policies::{Bound, Meter};
+use stockade_runtime::{Class, Layer, Outcome, Request};
+
+use crate::case::{Case, Expected, Kind, Program, Regression};
+use crate::effect::Returns;
+use crate::replay::TrialError;
+use crate::subject::{Laboratory, SubjectError};
+
+/// A meter, a bound for it, and how a script uses as much of it as one likes.
+#[derive(Debug, Clone, Copy)]
+pub struct Pair {
+    /// The meter.
+    pub meter: Meter,
+    /// The bound that the plan is given.
+    pub bound: u64,
+    uses: fn(u64) -> String,
+    /// What ends a script that uses more.
+    stops: (Class, Layer),
+    /// Used in place of the bound, and of one past it, where neither can be hit.
+    around: Option<(u64, u64)>,
+}
+
+/// On which side of the bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// As much as is allowed.
+    At,
+    /// One more.
+    Past,
+}
+
+impl Side {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::At, Self::Past];
+
+    /// The word used in the names of trials.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::At => "at",
+            Self::Past => "past",
+        }
+    }
+}
+
+/// Meters that bound a script, in the order of the vocabulary.
+#[must_use]
+pub fn meters_of_sql() -> Vec<Meter> {
+    let is_of_sql = |meter: &Meter| match meter {
+        Meter::Elapse | Meter::LoadGuest | Meter::ReturnRows | Meter::ReturnBytes => true,
+        other => other.resource() == "connection",
+    };
+    Meter::ALL.iter().copied().filter(is_of_sql).collect()
+}
+
+/// One for each meter of SQL.
+#[must_use]
+pub fn pairs() -> Vec<Pair> {
+    meters_of_sql()
+        .into_iter()
+        .filter_map(|meter| pair(meter, small_bound(meter)))
+        .collect()
+}
+
+/// Small enough to be reached at once, and another than the stock profiles have.
+fn small_bound(meter: Meter) -> u64 {
+    match meter {
+        Meter::Elapse => 250,
+        Meter::LoadGuest | Meter::SqlSqlLength => 1000,
+        Meter::ReturnRows => 25,
+        Meter::ReturnBytes => 5000,
+        Meter::GrowHeap => 4 << 20,
+        Meter::GrowDatabase => 40 * PAGE,
+        Meter::SqlLength => 20_000,
+        Meter::SqlVdbeOp => 200,
+        Meter::SqlParserDepth => 80,
+        Meter::SqlAttached | Meter::SqlWorkerThreads => 2,
+        _ => 7,
+    }
+}
+
+const PAGE: u64 = 4096;
+
+/// May change the schema, and nothing forbids it anything.
+const PROFILE: &str = "trusted";
+
+fn pair(meter: Meter, bound: u64) -> Option<Pair> {
+    use Class as C;
+    let limits = |class| (class, Layer::Limits);
+    let quota = |class| (class, Layer::Quota);
+    type Uses = fn(u64) -> String;
+    let (uses, stops): (Uses, _) = match meter {
+        Meter::Elapse => (lasting, (C::LimitTime, Layer::Deadline)),
+        Meter::LoadGuest => (script_of, (C::GuestTooLarge, Layer::Screen)),
+        Meter::ReturnRows => (rows, quota(C::Truncated)),
+        Meter::ReturnBytes => (result_of, quota(C::Truncated)),
+        Meter::GrowHeap => (sorting, (C::LimitMemory, Layer::Heap)),
+        Meter::GrowDatabase => (pages, quota(C::LimitStorage)),
+        Meter::SqlLength => (value_of, limits(C::LimitSqlValue)),
+        Meter::SqlSqlLength => (script_of, limits(C::LimitSqlLength)),
+        Meter::SqlColumn => (columns, limits(C::LimitSqlColumns)),
+        Meter::SqlExprDepth => (deep, limits(C::LimitSqlExpr)),
+        Meter::SqlCompoundSelect => (terms, limits(C::LimitSqlCompound)),
+        Meter::SqlVdbeOp => (program, limits(C::LimitSqlProgram)),
+        Meter::SqlFunctionArg => (arguments, limits(C::LimitSqlArguments)),
+        Meter::SqlAttached => (attached, limits(C::LimitSqlAttached)),
+        Meter::SqlLikePatternLength => (pattern, limits(C::LimitSqlPattern)),
+        Meter::SqlVariableNumber => (variable, limits(C::LimitSqlVariables)),
+        Meter::SqlTriggerDepth => (triggers, limits(C::LimitSqlTrigger)),
+        // The pragma writes the limit itself, up to what SQLite was compiled for: it is found raised.
+        Meter::SqlWorkerThreads => (threads, limits(C::HostInternal)),
+        Meter::SqlParserDepth => (parentheses, limits(C::LimitSqlParser)),
+        Meter::SqlSchema => (tables, limits(C::LimitSqlSchema)),
+        Meter::SqlTriggerSteps => (steps, limits(C::LimitSqlTrigger)),
+        _ => return None,
+    };
+    let around = match meter {
+        Meter::Elapse => Some((0, 60_000)),
+        Meter::GrowHeap => Some((bound / 4, bound * 2)),
+        Meter::SqlVdbeOp => Some((bound / 2, bound * 2)),
+        Meter::SqlParserDepth => Some((bound / 4, bound * 2)),
+        _ => None,
+    };
+    Some(Pair {
+        meter,
+        bound,
+        uses,
+        stops,
+        around,
+    })
+}
+
+impl Pair {
+    /// Whether the bound itself is hit, and one past it: not where what a script uses is for SQLite or the clock to say.
+    #[must_use]
+    pub const fn is_exact(&self) -> bool {
+        self.around.is_none()
+    }
+
+    /// The name of a trial: `sqlColumn/8/at`.
+    #[must_use]
+    pub fn name(&self, side: Side) -> String {
+        format!("{}/{}/{}", self.meter.action(), self.bound, side.name())
+    }
+
+    /// Runs one side, and says what is wrong; empty when all is well.
+    ///
+    /// # Errors
+    /// [`TrialError`] where nobody knows what happened: never a pass.
+    pub fn play(&self, side: Side, laboratory: &Arc<Laboratory>) -> Result<Vec<String>, TrialError> {
+        let runtime = laboratory.runtime(&self.case())?;
+        let plan = runtime
+            .plan(&Request::sql(PROFILE, String::new()))
+            .map_err(SubjectError::from)?;
+        let Bound::Limited(most) = plan.bound(self.meter) else {
+            return Ok(vec![format!("`{}` is not bounded in the plan", self.meter.action())]);
+        };
+        if most != self.bound {
+            return Ok(vec![format!("the plan bounds it at {most}, not {}", self.bound)]);
+        }
+        let amount = match (side, self.around) {
+            (Side::At, None) => most,
+            (Side::Past, None) => most + 1,
+            (Side::At, Some((below, _))) => below,
+            (Side::Past, Some((_, beyond))) => beyond,
+        };
+        let outcome = runtime
+            .run(&Request::sql(PROFILE, (self.uses)(amount)))
+            .map_err(SubjectError::from)?;
+        Ok(self.faults(side, amount, &outcome))
+    }
+
+    fn faults(&self, side: Side, amount: u64, outcome: &Outcome) -> Vec<String> {
+        let seen = (outcome.class, outcome.layer);
+        let wanted = match side {
+            Side::At => (Class::Completed, None),
+            Side::Past => (self.stops.0, Some(self.stops.1)),
+        };
+        if seen != wanted {
+            return vec![format!(
+                "{} {} of `{}`, bounded at {}: expected {wanted:?}, got {seen:?} ({})",
+                side.name(),
+                amount,
+                self.meter.action(),
+                self.bound,
+                outcome.detail
+            )];
+        }
+        Vec::new()
+    }
+
+    fn case(&self) -> Case {
+        let attribute = self.meter.unit().name();
+        let action = self.meter.action();
+        let bound = self.bound;
+        // What a walk-in is not granted at all is granted first.
+        let policies = format!(
+            "@id(\"pair-grants\")
+             permit (principal, action == Action::\"{action}\", resource == Meter::\"{}\") when {{ context.{attribute} <= {bound} }};
+             @id(\"pair-bounds\")
+             forbid (principal, action == Action::\"{action}\", resource) unless {{ context.{attribute} <= {bound} }};
+             @id(\"pair-threads\")
+             permit (principal, action == Action::\"pragma\", resource == Pragma::\"threads\");
+             @id(\"pair-databases\")
+             permit (principal, action == Action::\"attach\", resource);",
+            self.meter.resource()
+        );
+        Case {
+            id: format!("boundary/{action}/{bound}"),
+            why: "What is allowed passes, and one more does not.".to_owned(),
+            source: Vec::new(),
+            profile: PROFILE.to_owned(),
+            policies: Some(policies),
+            fixture: None,
+            damage: Vec::new(),
+            program: Program::Sql(String::new()),
+            expect: Expected::Class(Class::Completed),
+            kind: Kind::Regression(Regression {
+                returns: Returns::default(),
+            }),
+        }
+    }
+}
+
+fn repeated(text: &str, times: u64) -> String {
+    text.repeat(usize::try_from(times).unwrap_or(0))
+}
+
+fn listed(item: impl Fn(u64) -> String, count: u64, separator: &str) -> String {
+    (1..=count).map(item).collect::<Vec<_>>().join(separator)
+}
+
+/// Runs for so many milliseconds or more: nobody waits that long.
+fn lasting(millis: u64) -> String {
+    match millis {
+        0 => "select 1".to_owned(),
+        _ => "with recursive c(x) as (select 1 union all select x + 1 from c) select count(*) from c".to_owned(),
+    }
+}
+
+/// So many bytes of SQL.
+fn script_of(bytes: u64) -> String {
+    const AROUND: &str = "select length('') as n";
+    let text = repeated("x", bytes.saturating_sub(AROUND.len() as u64));
+    format!("select length('{text}') as n")
+}
+
+fn rows(count: u64) -> String {
+    format!("with recursive c(x) as (select 1 union all select x + 1 from c where x < {count}) select x from c")
+}
+
+/// A result of so many bytes, its column's name included.
+fn result_of(bytes: u64) -> String {
+    format!("select substr(hex(zeroblob(10000)), 1, {}) as n", bytes - 1)
+}
+
+fn sorting(bytes: u64) -> String {
+    let rows = bytes / 10_000;
+    format!(
+        "with recursive c(x) as (select 1 union all select x + 1 from c where x < {rows})
+         select count(*) from (select distinct hex(zeroblob(5000)) || x from c)"
+    )
+}
+
+/// A database of so many bytes: its first page, and one for each table.
+fn pages(bytes: u64) -> String {
+    let tables = bytes.div_ceil(PAGE) - 1;
+    listed(|number| format!("create table t{number}(x)"), tables, ";")
+}
+
+fn value_of(bytes: u64) -> String {
+    format!("select length(zeroblob({bytes}))")
+}
+
+fn columns(count: u64) -> String {
+    format!("select {}", listed(|number| number.to_string(), count, ","))
+}
+
+/// An expression so many levels deep: the first operand is one.
+fn deep(depth: u64) -> String {
+    format!("select 1{}", repeated("+1", depth - 1))
+}
+
+fn terms(count: u64) -> String {
+    listed(|number| format!("select {number}"), count, " union all ")
+}
+
+/// A column costs an opcode or two.
+fn program(opcodes: u64) -> String {
+    let columns = listed(|number| format!("abs({number})"), (opcodes / 8).clamp(1, 100), ",");
+    format!("values {}", listed(|_| format!("({columns})"), 1 + opcodes / 200, ","))
+}
+
+fn arguments(count: u64) -> String {
+    format!("select max({})", listed(|number| number.to_string(), count, ","))
+}
+
+fn attached(count: u64) -> String {
+    listed(|number| format!("attach ':memory:' as a{number}"), count, ";")
+}
+
+fn pattern(bytes: u64) -> String {
+    format!("select 'x' like '{}'", repeated("x", bytes))
+}
+
+fn variable(number: u64) -> String {
+    format!("select ?{number}")
+}
+
+/// Triggers so many deep, each set off by the one before.
+fn triggers(depth: u64) -> String {
+    let tables = listed(|number| format!("create table t{number}(x)"), depth + 1, ";");
+    let chain = listed(
+        |number| {
+            let next = number + 1;
+            format!("create trigger r{number} after insert on t{number} begin insert into t{next} values (1); end")
+        },
+        depth,
+        ";",
+    );
+    format!("{tables};{chain};insert into t1 values (1)")
+}
+
+fn threads(count: u64) -> String {
+    format!("pragma threads = {count}")
+}
+
+fn parentheses(depth: u64) -> String {
+    format!("select {}1{}", repeated("(", depth), repeated(")", depth))
+}
+
+fn tables(count: u64) -> String {
+    listed(|number| format!("create table t{number}(x)"), count, ";")
+}
+
+fn steps(count: u64) -> String {
+    let steps = repeated("select 1;", count);
+    format!("create table t(x);create trigger r after insert on t begin {steps} end;insert into t values (1)")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_meter_of_sql_has_its_pair() {
+        let meters: BTreeSet<&str> = meters_of_sql().iter().map(|meter| meter.action()).collect();
+        let paired: BTreeSet<&str> = pairs().iter().map(|pair| pair.meter.action()).collect();
+        assert_eq!(meters, paired);
+        assert_eq!(meters.len(), 21, "{meters:?}");
+        assert_eq!(pairs().len(), meters.len());
+    }
+
+    #[test]
+    fn few_meters_cannot_be_hit() {
+        let inexact: BTreeSet<&str> = pairs()
+            .iter()
+            .filter(|pair| !pair.is_exact())
+            .map(|pair| pair.meter.action())
+            .collect();
+        assert_eq!(
+            inexact.into_iter().collect::<Vec<_>>(),
+            ["elapse", "growHeap", "sqlParserDepth", "sqlVdbeOp"]
+        );
+    }
+}
