@@ -96,8 +96,7 @@ fn pair(meter: Meter, bound: u64) -> Option<Pair> {
     use Class as C;
     let limits = |class| (class, Layer::Limits);
     let quota = |class| (class, Layer::Quota);
-    type Uses = fn(u64) -> String;
-    let (uses, stops): (Uses, _) = match meter {
+    let (uses, stops): (fn(u64) -> String, _) = match meter {
         Meter::Elapse => (lasting, (C::LimitTime, Layer::Deadline)),
         Meter::LoadGuest => (script_of, (C::GuestTooLarge, Layer::Screen)),
         Meter::ReturnRows => (rows, quota(C::Truncated)),
@@ -124,9 +123,8 @@ fn pair(meter: Meter, bound: u64) -> Option<Pair> {
     };
     let around = match meter {
         Meter::Elapse => Some((0, 60_000)),
-        Meter::GrowHeap => Some((bound / 4, bound * 2)),
         Meter::SqlVdbeOp => Some((bound / 2, bound * 2)),
-        Meter::SqlParserDepth => Some((bound / 4, bound * 2)),
+        Meter::GrowHeap | Meter::SqlParserDepth => Some((bound / 4, bound * 2)),
         _ => None,
     };
     Some(Pair {
