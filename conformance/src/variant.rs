@@ -158,6 +158,8 @@ struct Writer<'a> {
     /// A script that defines names must spell them as its control looks for them.
     defines_names: bool,
     has_fixture: bool,
+    /// `ADD COLUMN` puts its own text into the schema, up to the last word: a comment to the end of the line would go on.
+    alters: bool,
     dice: Dice,
 }
 
@@ -167,10 +169,12 @@ impl<'a> Writer<'a> {
         let defines_names = pieces
             .iter()
             .any(|piece| piece.is_word("create") || piece.is_word("alter") || piece.is_word("attach"));
+        let alters = pieces.iter().any(|piece| piece.is_word("alter"));
         Self {
             pieces,
             defines_names,
             has_fixture,
+            alters,
             dice,
         }
     }
@@ -266,7 +270,12 @@ impl<'a> Writer<'a> {
     /// A minus and a comment would be a longer comment, and a slash and one too.
     fn blank_after(&mut self, text: &str) -> &'static str {
         let blank = self.blank();
-        if text.ends_with(['-', '/']) { " " } else { blank }
+        let would_go_on = self.alters && blank.contains("--");
+        if would_go_on || text.ends_with(['-', '/']) {
+            " "
+        } else {
+            blank
+        }
     }
 
     fn blank(&mut self) -> &'static str {
