@@ -56,7 +56,12 @@ fn variant_tests(case: &Case, corpus: &Arc<Corpus>) -> Vec<TestTrial> {
     let count = if is_slow { VARIANTS / 2 } else { VARIANTS };
     variants(case, count, SEED)
         .into_iter()
-        .flat_map(|variant| [Trial::Fenced, Trial::Control].map(|trial| test(variant.clone(), trial, corpus)))
+        .flat_map(|variant| {
+            let trials = Rigour::Standard.trials(&variant);
+            trials
+                .into_iter()
+                .map(move |trial| test(variant.clone(), trial, corpus))
+        })
         .collect()
 }
 

@@ -13,9 +13,7 @@ const OPTIONS: &[&CStr] = &[
     c"OMIT_LOAD_EXTENSION",
     c"OMIT_SHARED_CACHE",
     c"DQS=0",
-    c"TEMP_STORE=3",
-    c"MAX_MMAP_SIZE=0",
-    c"MAX_WORKER_THREADS=0",
+    c"TEMP_STORE=2",
     c"UNTESTABLE",
 ];
 
