@@ -178,6 +178,46 @@ pub(crate) fn written_numbers(policy: &Policy) -> Vec<i64> {
     numbers
 }
 
+/// What the conditions of policies need beside the principal, the action and the resource by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Something of an entity that they name, or of the action.
+    pub(crate) entities: bool,
+    /// Attributes of something that is not the context.
+    pub(crate) attributes: bool,
+}
+
+/// What the conditions need. Where that cannot be seen, everything. A scope needs only who is in what.
+pub(crate) fn needs(policies: &[Policy]) -> Needs {
+    let mut needs = Needs {
+        entities: false,
+        attributes: false,
+    };
+    for policy in policies {
+        let Ok(policy) = policy.to_pst() else {
+            return Needs {
+                entities: true,
+                attributes: true,
+            };
+        };
+        for clause in policy.body().clauses() {
+            let (Clause::When(condition) | Clause::Unless(condition)) = clause;
+            visit(condition, &mut |expr| match expr {
+                Expr::GetAttr { expr, .. } | Expr::HasAttr { expr, .. } => needs.attributes |= !is_context(expr),
+                Expr::Literal(Literal::EntityUID(_)) | Expr::Var(Var::Action) => needs.entities = true,
+                other if !is_followed(other) => {
+                    needs = Needs {
+                        entities: true,
+                        attributes: true,
+                    };
+                }
+                _ => {}
+            });
+        }
+    }
+    needs
+}
+
 /// What policies read of the context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reads {

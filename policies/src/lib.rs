@@ -38,6 +38,7 @@ mod residual;
 mod resource;
 mod resource_text;
 mod schema;
+mod slice;
 mod split;
 pub mod store;
 #[cfg(feature = "workbench")]

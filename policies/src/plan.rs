@@ -14,7 +14,7 @@ use crate::memo::Memo;
 use crate::own::{OwnQuestion, OwnResiduals};
 use crate::principal::Principal;
 use crate::residual::{Residuals, well_formed};
-use crate::vocabulary::{Action, Meter, Question};
+use crate::vocabulary::{Action, Capability, Meter, Question, SqlAction};
 
 /// The most that a plan allows of one meter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,6 +29,7 @@ pub enum Bound {
 impl Bound {
     /// May the total reach this amount? An amount past the largest number of a policy is past every policy, so it is denied.
     #[must_use]
+    #[inline]
     pub const fn permits(self, amount: u64) -> bool {
         match self {
             Self::Limited(most) => amount <= most,
@@ -83,11 +84,44 @@ pub struct Plan(Arc<Inner>);
 
 struct Inner {
     content: Content,
+    /// The bounds and the answers that are known, where a question finds them without following a list.
+    at_hand: AtHand,
     digest: String,
     /// Built when the first question needs it: most guests never ask one.
     residuals: OnceLock<Result<Residuals, String>>,
     memo: Memo,
     own: OnceLock<Result<OwnResiduals, String>>,
+}
+
+/// Copied from the content: one load, one comparison.
+struct AtHand {
+    bounds: [Bound; Meter::ALL.len()],
+    /// By [`Action::index`]: whether the answer is known, and whether it is yes.
+    known: u64,
+    allowed: u64,
+}
+
+// Every action has its bit.
+const _: () = assert!(SqlAction::ALL.len() + Capability::ALL.len() <= u64::BITS as usize);
+
+impl AtHand {
+    fn of(content: &Content) -> Self {
+        let mut at_hand = Self {
+            bounds: [Bound::Limited(0); Meter::ALL.len()],
+            known: 0,
+            allowed: 0,
+        };
+        for (bound, entry) in at_hand.bounds.iter_mut().zip(&content.meters) {
+            *bound = entry.bound;
+        }
+        for entry in &content.answers {
+            if let Answer::Known { allowed, .. } = entry.answer {
+                at_hand.known |= 1 << entry.action.index();
+                at_hand.allowed |= u64::from(allowed) << entry.action.index();
+            }
+        }
+        at_hand
+    }
 }
 
 /// What is serialised.
@@ -196,6 +230,7 @@ impl Plan {
             .map(|byte| format!("{byte:02x}"))
             .collect();
         Ok(Self(Arc::new(Inner {
+            at_hand: AtHand::of(&content),
             content,
             digest,
             residuals: OnceLock::new(),
@@ -224,12 +259,10 @@ impl Plan {
 
     /// The most that may be used of a meter. An array read: no Cedar, no hashing.
     #[must_use]
+    #[inline]
     pub fn bound(&self, meter: Meter) -> Bound {
-        self.0
-            .content
-            .meters
-            .get(meter.index())
-            .map_or(Bound::Limited(0), |entry| entry.bound)
+        let bound = self.0.at_hand.bounds.get(meter.index());
+        bound.copied().unwrap_or(Bound::Limited(0))
     }
 
     /// The ids of the policies that set a bound: the permits that reach it and the forbids that cut it there.
@@ -244,11 +277,11 @@ impl Plan {
 
     /// The answer that does not depend on anything known only at run time, where there is one.
     #[must_use]
+    #[inline]
     pub fn bit(&self, action: Action) -> Option<bool> {
-        match self.answer(action)? {
-            Answer::Known { allowed, .. } => Some(*allowed),
-            Answer::Depends { .. } => None,
-        }
+        let bit = 1 << action.index();
+        let AtHand { known, allowed, .. } = &self.0.at_hand;
+        (known & bit != 0).then_some(allowed & bit != 0)
     }
 
     /// May this be done?

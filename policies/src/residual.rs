@@ -4,15 +4,17 @@
 //! that its name gives it. No schema: the process that runs guests has none.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use cedar_policy::{
-    AuthorizationError, Authorizer, Context, Decision as Ruling, Effect, Entities, Entity, EntityUid, Policy, PolicyId,
-    PolicySet, Request, RestrictedExpression,
+    ActionConstraint, AuthorizationError, Authorizer, Context, Decision as Ruling, Effect, Entities, Entity, EntityUid,
+    Policy, PolicyId, PolicySet, Request, RestrictedExpression,
 };
 
-use crate::condition::{Reads, context_reads};
+use crate::condition::{Reads, context_reads, needs};
 use crate::plan::{Answer, Content, Decision, PolicyText};
 use crate::schema::uid;
+use crate::slice::Slices;
 use crate::vocabulary::{Action, Attribute, Question, Resource, Value, ValueKind};
 
 /// A plan's residual part, in Cedar's form.
@@ -22,13 +24,17 @@ pub(crate) struct Residuals {
     /// Per action, by its index; nothing where the answer is known.
     asking: Vec<Option<Asking>>,
     entities: HashMap<EntityUid, Entity>,
+    /// What the declared ones are in, directly or not.
+    above: HashMap<EntityUid, Vec<EntityUid>>,
 }
 
 /// What is the same for every question about one action.
 struct Asking {
     action: EntityUid,
-    policies: PolicySet,
+    policies: Slices,
     entities: Vec<Entity>,
+    /// Whether some policy reads attributes of the resource.
+    reads_attributes: bool,
     /// What the policies read of the context.
     reads: Reads,
 }
@@ -37,11 +43,16 @@ impl Residuals {
     /// Parses what the plan carries.
     pub(crate) fn wake(content: &Content) -> Result<Self, String> {
         let policies = policies_of(content)?;
-        let entities: HashMap<EntityUid, Entity> = Entities::from_json_str(&content.entities, None)
-            .map_err(|error| error.to_string())?
-            .into_iter()
-            .map(|entity| (entity.uid(), entity))
+        let declared = Entities::from_json_str(&content.entities, None).map_err(|error| error.to_string())?;
+        let above = declared
+            .iter()
+            .map(Entity::uid)
+            .map(|uid| {
+                let above = declared.ancestors(&uid).into_iter().flatten().cloned().collect();
+                (uid, above)
+            })
             .collect();
+        let entities: HashMap<EntityUid, Entity> = declared.into_iter().map(|entity| (entity.uid(), entity)).collect();
         let principal = uid(content.principal.kind.name(), &content.principal.id)?;
         let asking = content
             .answers
@@ -59,6 +70,7 @@ impl Residuals {
             principal,
             asking,
             entities,
+            above,
         })
     }
 
@@ -75,25 +87,30 @@ impl Residuals {
             return Decision::unasked(format!("nothing is left to ask about `{}`", question.action.id()));
         };
         match self.request(asking, question) {
-            Ok((request, entities)) => authorized(&self.authorizer, &request, &asking.policies, &entities),
+            Ok((request, policies, entities)) => authorized(&self.authorizer, &request, &policies, &entities),
             Err(error) => Decision::unasked(error),
         }
     }
 
-    fn request(&self, asking: &Asking, question: &Question<'_>) -> Result<(Request, Entities), String> {
-        let resource = match self.entities.get(&uid_of(question.resource)?) {
-            Some(declared) => declared.clone(),
-            None => entity_of(question.resource)?,
+    fn request(&self, asking: &Asking, question: &Question<'_>) -> Result<(Request, Arc<PolicySet>, Entities), String> {
+        let uid = uid_of(question.resource)?;
+        let (resource, above) = match (self.entities.get(&uid), self.above.get(&uid)) {
+            (Some(declared), Some(above)) => (declared.clone(), above.clone()),
+            _ => {
+                let above = parents_of(question.resource)?;
+                let attributes = if asking.reads_attributes {
+                    attributes_of(question.resource)
+                } else {
+                    HashMap::new()
+                };
+                let resource = Entity::new(uid.clone(), attributes, above.iter().cloned().collect());
+                (resource.map_err(|error| error.to_string())?, above)
+            }
         };
+        let policies = asking.policies.about(above.iter().chain([&uid]))?;
         let context = context_of(question)?;
-        let request = Request::new(
-            self.principal.clone(),
-            asking.action.clone(),
-            resource.uid(),
-            context,
-            None,
-        )
-        .map_err(|error| error.to_string())?;
+        let (principal, action) = (self.principal.clone(), asking.action.clone());
+        let request = Request::new(principal, action, uid, context, None).map_err(|error| error.to_string())?;
         let others = asking
             .entities
             .iter()
@@ -101,7 +118,7 @@ impl Residuals {
             .cloned();
         let entities =
             Entities::from_entities(others.chain([resource.clone()]), None).map_err(|error| error.to_string())?;
-        Ok((request, entities))
+        Ok((request, policies, entities))
     }
 }
 
@@ -113,13 +130,21 @@ impl Asking {
         entities: &HashMap<EntityUid, Entity>,
     ) -> Result<Self, String> {
         let action = uid("Action", action.id())?;
-        let mut reached: HashSet<EntityUid> = policies.iter().flat_map(Policy::entity_literals).collect();
-        reached.extend([principal.clone(), action.clone()]);
+        let needs = needs(&policies);
+        let mut reached = HashSet::from([principal.clone()]);
+        if needs.entities {
+            reached.extend(policies.iter().flat_map(Policy::entity_literals));
+        }
+        let names_a_group = |policy: &Policy| matches!(policy.action_constraint(), ActionConstraint::In(_));
+        if needs.entities || policies.iter().any(names_a_group) {
+            reached.insert(action.clone());
+        }
         let entities = reached.iter().filter_map(|uid| entities.get(uid)).cloned().collect();
         Ok(Self {
             action,
             reads: context_reads(&policies),
-            policies: PolicySet::from_policies(policies).map_err(|error| error.to_string())?,
+            reads_attributes: needs.attributes,
+            policies: Slices::of(policies),
             entities,
         })
     }
@@ -169,17 +194,18 @@ pub(crate) fn uid_of(resource: &Resource) -> Result<EntityUid, String> {
 
 /// The resource with the parents and attributes that its name gives it.
 pub(crate) fn entity_of(resource: &Resource) -> Result<Entity, String> {
-    let parents = resource
-        .parents()
-        .iter()
-        .map(uid_of)
-        .collect::<Result<HashSet<_>, _>>()?;
-    let attributes = resource
-        .attributes()
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), RestrictedExpression::new_string(value)))
-        .collect();
-    Entity::new(uid_of(resource)?, attributes, parents).map_err(|error| error.to_string())
+    let parents = parents_of(resource)?.into_iter().collect();
+    Entity::new(uid_of(resource)?, attributes_of(resource), parents).map_err(|error| error.to_string())
+}
+
+/// All that the resource is in.
+fn parents_of(resource: &Resource) -> Result<Vec<EntityUid>, String> {
+    resource.parents().iter().map(uid_of).collect()
+}
+
+fn attributes_of(resource: &Resource) -> HashMap<String, RestrictedExpression> {
+    let text = |(name, value): (&str, String)| (name.to_owned(), RestrictedExpression::new_string(value));
+    resource.attributes().into_iter().map(text).collect()
 }
 
 /// Whether the context is what the schema says: policies were validated against that and nothing else.

@@ -136,6 +136,7 @@ impl Meter {
     }
 
     /// Where a plan keeps this meter; `ALL` lists the meters in this order.
+    #[inline]
     pub(crate) const fn index(self) -> usize {
         self as usize
     }
@@ -380,6 +381,7 @@ impl Action {
     }
 
     /// Where a plan keeps this action; `all` lists the actions in this order.
+    #[inline]
     pub(crate) const fn index(self) -> usize {
         match self {
             Self::Sql(action) => action as usize,
