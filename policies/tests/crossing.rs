@@ -5,7 +5,9 @@
 mod samples;
 
 use samples::samples;
-use stockade_policies::{Action, Bound, Meter, Plan, PolicyStore, Principal, Question, Resource, SqlAction, Value};
+use stockade_policies::{
+    Action, Bound, Meter, Plan, PolicyStore, Principal, Question, Resource, Source, SourceKind, SqlAction, Stock, Value,
+};
 
 fn plans() -> Vec<Plan> {
     let store = PolicyStore::stock().unwrap();
@@ -171,4 +173,41 @@ fn plans_are_shared_between_threads() {
             });
         }
     });
+}
+
+/// What a condition asks of an entity that it names, or of the action, is still known where only the plan is.
+#[test]
+fn a_condition_finds_the_entities_that_it_names() {
+    let source = |name: &str, text: &str, kind| Source {
+        name: name.to_owned(),
+        text: text.to_owned(),
+        kind,
+    };
+    let policies = r#"
+        @id("nested") permit (principal, action == Action::"read", resource)
+        when { Profile::"inner" in Profile::"outer" && resource.name like "n*" };
+        @id("grouped") permit (principal, action, resource is Table)
+        when { action in Action::"sqlWrite" && resource.name like "g*" };"#;
+    let entities = r#"[
+        {"uid": {"type": "Profile", "id": "outer"}, "attrs": {}, "parents": []},
+        {"uid": {"type": "Profile", "id": "inner"}, "attrs": {}, "parents": [{"type": "Profile", "id": "outer"}]}]"#;
+    let sources = [
+        source("a.cedar", policies, SourceKind::Policies),
+        source("a.entities.json", entities, SourceKind::Entities),
+    ];
+    let store = PolicyStore::load(&sources, Stock::Without).unwrap();
+    let plan = store.plan(&Principal::profile("outer")).unwrap();
+    let allows = |action: SqlAction, resource: Resource| {
+        let question = Question {
+            action: Action::Sql(action),
+            resource: &resource,
+            context: &[],
+        };
+        plan.decide(&question).allowed
+    };
+    assert!(allows(SqlAction::Read, Resource::column("main", "t", "name")));
+    assert!(!allows(SqlAction::Read, Resource::column("main", "t", "other")));
+    assert!(allows(SqlAction::Insert, Resource::table("main", "groups")));
+    assert!(!allows(SqlAction::DropTable, Resource::table("main", "groups")));
+    assert!(!allows(SqlAction::Insert, Resource::table("main", "others")));
 }
