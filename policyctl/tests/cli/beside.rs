@@ -57,7 +57,7 @@ fn without_them_the_same_policies_are_wrong() {
     ] {
         let folder = folder();
         fs::remove_file(folder.path(missing)).unwrap();
-        let ran = folder.run(&["check", "--format", "json", "shop/a.cedar"]);
+        let ran = folder.run(&["check", "--deny", "warnings", "--format", "json", "shop/a.cedar"]);
         assert_eq!(ran.code, Some(1), "{ran:?}");
         assert!(!ran.stdout.contains(ROW), "{ran:?}");
         assert!(
