@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use stockade_policies::{Bound, Code, Grant, Meter, ProfileReport, Report, Severity, Stock, Unit};
+use stockade_policies::{Code, Grant, ProfileReport, Report, Severity, Stock};
 
 use crate::exit::{Exit, Failure};
 use crate::guest_text::harmless;
@@ -58,7 +58,8 @@ pub(crate) fn check(arguments: &Check) -> Result<Exit, Failure> {
         return explain(code, arguments.format);
     }
     let sources = sources::read(&arguments.files)?;
-    let report = stockade_policies::check(&sources, sources::stock(arguments.no_stock));
+    let stock = sources::stock(arguments.no_stock, &sources);
+    let report = stockade_policies::check(&sources, stock);
     let mut out = io::stdout();
     match arguments.format {
         CheckFormat::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
@@ -66,7 +67,7 @@ pub(crate) fn check(arguments: &Check) -> Result<Exit, Failure> {
         CheckFormat::Github => write!(out, "{}", github::commands(&report.findings))?,
         CheckFormat::Human => {
             findings::show(&report.findings, &sources);
-            let shown = if arguments.all || arguments.no_stock {
+            let shown = if arguments.all || stock == Stock::Without {
                 report.profiles.clone()
             } else {
                 changed(&report)
@@ -133,7 +134,7 @@ fn table(profiles: &[ProfileReport]) -> String {
 fn profile_table(profile: &ProfileReport) -> String {
     let mut text = format!("profile {}\n", profile.name);
     for bound in &profile.bounds {
-        let amount = amount(bound.bound, bound.meter);
+        let amount = bound.bound.shown(bound.meter.unit());
         text.push_str(&row(bound.meter.action(), &amount, &bound.policies));
     }
     for capability in &profile.capabilities {
@@ -162,29 +163,6 @@ fn row(name: &str, value: &str, policies: &[String]) -> String {
     format!("{}\n", line.trim_end())
 }
 
-/// An amount as people read it: `4 MiB`, `500 ms`, `10000 rows`.
-pub(crate) fn amount(bound: Bound, meter: Meter) -> String {
-    let Bound::Limited(most) = bound else {
-        return "unbounded".to_owned();
-    };
-    match meter.unit() {
-        Unit::Bytes => bytes(most),
-        Unit::Millis => format!("{most} ms"),
-        unit => format!("{most} {}", unit.name()),
-    }
-}
-
-fn bytes(most: u64) -> String {
-    let binary = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
-    let whole = binary
-        .into_iter()
-        .find(|(shift, _)| most > 0 && most.is_multiple_of(1 << shift));
-    match whole {
-        Some((shift, unit)) => format!("{} {unit}", most >> shift),
-        None => format!("{most} bytes"),
-    }
-}
-
 /// How many of each, in words: `1 error, 2 warnings`.
 fn summary(report: &Report) -> String {
     let count = |count: usize, what: &str| match count {
@@ -208,19 +186,5 @@ fn summary(report: &Report) -> String {
     match report.allowed.len() {
         0 => format!("{found}\n"),
         allowed => format!("{found}; {allowed} allowed\n"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_read_as_people_write_them() {
-        assert_eq!(amount(Bound::Limited(4 * 1024 * 1024), Meter::GrowMemory), "4 MiB");
-        assert_eq!(amount(Bound::Limited(1_000_000), Meter::SqlLength), "1000000 bytes");
-        assert_eq!(amount(Bound::Limited(0), Meter::GrowMemory), "0 bytes");
-        assert_eq!(amount(Bound::Limited(500), Meter::Elapse), "500 ms");
-        assert_eq!(amount(Bound::Unbounded, Meter::Elapse), "unbounded");
     }
 }

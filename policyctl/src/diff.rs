@@ -9,7 +9,6 @@ use stockade_policies::diff::{Answered, Change, Direction, Evidence, Example, Ex
 use stockade_policies::plan::Decision;
 use stockade_policies::{Difference, PolicyStore, Principal, PrincipalKind};
 
-use crate::check::amount;
 use crate::exit::{Exit, Failure};
 use crate::guest_text::one_line;
 use crate::{findings, sources};
@@ -79,7 +78,7 @@ pub(crate) fn diff(arguments: &Diff) -> Result<Exit, Failure> {
 
 fn load(path: &Path, no_stock: bool) -> Result<PolicyStore, Failure> {
     let sources = sources::read(&[path.to_owned()])?;
-    PolicyStore::load(&sources, sources::stock(no_stock)).map_err(|error| {
+    PolicyStore::load(&sources, sources::stock(no_stock, &sources)).map_err(|error| {
         findings::show(error.findings(), &sources);
         Failure::new(format!("the policies in `{}` do not load", path.display()))
     })
@@ -242,7 +241,7 @@ fn sides(change: &Change, quote: Quote<'_>) -> (String, String) {
             };
             (side(old), side(new))
         }
-        What::Bound { old, new } => (amount(old.bound, old.meter), amount(new.bound, new.meter)),
+        What::Bound { old, new } => (old.bound.shown(old.meter.unit()), new.bound.shown(new.meter.unit())),
         What::Action { old, new, .. } => (extent(old).to_owned(), extent(new).to_owned()),
     }
 }

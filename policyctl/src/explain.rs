@@ -11,7 +11,6 @@ use stockade_policies::{
 use stockade_runtime::{Class, Event, Layer, Outcome};
 
 use crate::arguments::{Format, Policies};
-use crate::check::amount;
 use crate::exit::{Exit, Failure};
 use crate::guest_text::one_line;
 use crate::sources;
@@ -274,7 +273,7 @@ fn bound(store: &PolicyStore, plan: &Plan, meter: Meter) -> Decided {
     let most = plan.bound(meter);
     let answer = match most {
         Bound::Limited(0) => "nothing".to_owned(),
-        Bound::Limited(_) => format!("at most {}", amount(most, meter)),
+        Bound::Limited(_) => format!("at most {}", most.shown(meter.unit())),
         Bound::Unbounded => "unbounded".to_owned(),
     };
     Decided {

@@ -55,11 +55,7 @@ pub(crate) fn mutate(arguments: &Mutate) -> Result<Exit, Failure> {
     let named = Named::by(&arguments.files)?;
     let sources = sources::read(&named.policies)?;
     let suite = suite(&named)?;
-    let stock = if arguments.no_stock {
-        Stock::Without
-    } else {
-        Stock::beside(&sources)
-    };
+    let stock = sources::stock(arguments.no_stock, &sources);
     let mutation = mutation(&sources, stock)?;
     if let Some(failure) = suite.first_failure(mutation.original()) {
         return Err(Failure::new(format!(

@@ -34,7 +34,7 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
 /// The stock policies and the user's, or what is wrong with them.
 pub(crate) fn load(policies: &Policies) -> Result<PolicyStore, Failure> {
     let sources = read(&policies.files)?;
-    let store = PolicyStore::load(&sources, stock(policies.no_stock)).map_err(|error| {
+    let store = PolicyStore::load(&sources, stock(policies.no_stock, &sources)).map_err(|error| {
         findings::show(error.findings(), &sources);
         Failure::new("the policies do not load")
     })?;
@@ -42,8 +42,13 @@ pub(crate) fn load(policies: &Policies) -> Result<PolicyStore, Failure> {
     Ok(store)
 }
 
-pub(crate) fn stock(left_out: bool) -> Stock {
-    if left_out { Stock::Without } else { Stock::With }
+/// Whether the stock profiles are loaded beside these files. Their own files are not loaded twice.
+pub(crate) fn stock(left_out: bool, sources: &[Source]) -> Stock {
+    if left_out {
+        Stock::Without
+    } else {
+        Stock::beside(sources)
+    }
 }
 
 fn add(path: &Path, files: &mut Files) -> Result<(), Failure> {

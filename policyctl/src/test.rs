@@ -134,7 +134,7 @@ fn read_suite(tests: &[TestFile]) -> Result<Suite, Failure> {
 }
 
 fn load(policies: &[Source], no_stock: bool) -> Result<PolicyStore, Failure> {
-    PolicyStore::load(policies, sources::stock(no_stock)).map_err(|error| {
+    PolicyStore::load(policies, sources::stock(no_stock, policies)).map_err(|error| {
         findings::show(error.findings(), policies);
         Failure::new("the policies do not load")
     })

@@ -7,7 +7,6 @@
 //! Nothing here is a proof but the solver's `unsat`. Silence, an unknown answer and a counterexample that Cedar's own
 //! authorizer does not confirm are all "not proven".
 
-mod amount;
 mod ask;
 mod change;
 mod claim;

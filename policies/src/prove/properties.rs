@@ -6,10 +6,10 @@ use std::str::FromStr as _;
 use cedar_policy::{Expression, Policy, PolicyId, PolicySet, ValidationMode, Validator};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::bound_text;
 use crate::finding::Location;
 use crate::nearest::nearest;
 use crate::profiles::stock_properties;
-use crate::prove::amount::amount;
 use crate::schema::{Vocabulary, vocabulary};
 use crate::vocabulary::Unit;
 
@@ -350,6 +350,14 @@ fn property(row: Row, location: Location) -> Result<Property, String> {
 
 fn every_action() -> Result<Vec<String>, String> {
     Ok(vocabulary()?.actions.keys().cloned().collect())
+}
+
+/// A number that can be proven.
+fn amount(text: &str, unit: Unit) -> Result<i64, String> {
+    let most = bound_text::read(text, unit)?
+        .limit()
+        .and_then(|most| i64::try_from(most).ok());
+    most.ok_or_else(|| format!("`{text}` is no limit, so there is nothing to prove"))
 }
 
 fn bounded(bounds: BTreeMap<String, String>, rest: Option<&Rest>) -> Result<BTreeMap<String, (Unit, i64)>, String> {

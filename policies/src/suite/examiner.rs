@@ -12,7 +12,6 @@ use crate::plan::{Bound, Plan};
 use crate::principal::Principal;
 use crate::schema::{id, type_of};
 use crate::store::PolicyStore;
-use crate::suite::amount;
 use crate::suite::authorizer::{Put, Reference, Told};
 use crate::suite::case::{Asked, Case, ruling};
 use crate::suite::coverage::Ledger;
@@ -186,8 +185,8 @@ impl<'a> Examiner<'a> {
         let binding = plan.binding(meter).to_vec();
         let is_by = case.by.as_ref().is_none_or(|by| **by == *binding);
         if found != most || !is_by {
-            let said = |bound, by: Option<&[String]>| {
-                let amount = amount::show(bound, meter.unit());
+            let said = |bound: Bound, by: Option<&[String]>| {
+                let amount = bound.shown(meter.unit());
                 by.map_or(amount.clone(), |by| format!("{amount}{}", said_by(by, true)))
             };
             let problem = Problem::Wrong {
@@ -207,7 +206,7 @@ impl<'a> Examiner<'a> {
             let told = self.reach(case, meter, amount, ledger.as_deref_mut())?;
             if told.allowed != found.permits(amount) && !uses_nothing(found, amount) {
                 let problem = Problem::Disagreement {
-                    plan: format!("at most {}", amount::show(found, meter.unit())),
+                    plan: format!("at most {}", found.shown(meter.unit())),
                     cedar: format!("{} at {amount}", told.sentence()),
                 };
                 return Ok((Some(problem), told.policies));

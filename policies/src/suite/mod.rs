@@ -3,7 +3,6 @@
 //! Each question is answered twice, by the compiled plan and by Cedar's own authorizer on the whole policy set. Nothing
 //! here runs a guest, and there is no clock: no policy of the vocabulary can ask what time it is.
 
-mod amount;
 mod authorizer;
 mod case;
 mod clauses;

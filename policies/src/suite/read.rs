@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::bound_text;
 use crate::finding::Location;
 use crate::nearest::nearest;
 use crate::plan::Bound;
 use crate::principal::Principal;
 use crate::schema::vocabulary;
-use crate::suite::amount;
 use crate::suite::case::{Asked, Case};
 use crate::suite::places::{Piece, Text};
 use crate::suite::written::{
@@ -679,8 +679,8 @@ fn bound_of((name, written): &(String, WrittenBound)) -> Result<(Meter, Bound, O
         WrittenBound::Set(set) => (set.most.clone(), Some(&set.by)),
     };
     let most = match &amount {
-        WrittenAmount::Number(number) => amount::number(*number),
-        WrittenAmount::Text(text) => amount::read(text, meter.unit()),
+        WrittenAmount::Number(number) => bound_text::number(*number),
+        WrittenAmount::Text(text) => bound_text::read(text, meter.unit()),
     };
     match most {
         Ok(most) => Ok((meter, most, by(ids))),

@@ -1,13 +1,35 @@
-//! Amounts as people write them: `4 MiB`, `500 ms`, `10000 rows`, `unbounded`.
+//! Bounds as people write them: `4 MiB`, `500 ms`, `10000 rows`, `nothing`, `unbounded`.
 
 use crate::plan::Bound;
 use crate::vocabulary::Unit;
 
-/// Reads an amount of this unit.
-pub(super) fn read(text: &str, unit: Unit) -> Result<Bound, String> {
+impl Bound {
+    /// As people write it: bytes in the largest binary unit that leaves no rest, time in milliseconds.
+    #[must_use]
+    pub fn shown(self, unit: Unit) -> String {
+        let Self::Limited(most) = self else {
+            return "unbounded".to_owned();
+        };
+        let whole = suffixes(unit)
+            .iter()
+            .rev()
+            .find(|(name, factor)| !name.is_empty() && most >= *factor && most.is_multiple_of(*factor));
+        match (unit, whole) {
+            (Unit::Bytes, Some((name, factor))) => format!("{} {name}", most / factor),
+            (Unit::Millis, _) => format!("{most} ms"),
+            (unit, _) => format!("{most} {}", unit.name()),
+        }
+    }
+}
+
+/// Reads a bound in this unit.
+#[cfg(feature = "workbench")]
+pub(crate) fn read(text: &str, unit: Unit) -> Result<Bound, String> {
     let text = text.trim();
-    if text == "unbounded" {
-        return Ok(Bound::Unbounded);
+    match text {
+        "unbounded" => return Ok(Bound::Unbounded),
+        "nothing" => return Ok(Bound::Limited(0)),
+        _ => {}
     }
     let end = text
         .find(|c: char| !c.is_ascii_digit() && c != '_')
@@ -21,7 +43,7 @@ pub(super) fn read(text: &str, unit: Unit) -> Result<Bound, String> {
     match (number, factor) {
         (Some(number), Some(factor)) => limited(number.checked_mul(factor), text),
         _ => Err(format!(
-            "`{text}` is no amount of {}; write a whole number{}, or `unbounded`",
+            "`{text}` is no amount of {}; write a whole number{}, `nothing` or `unbounded`",
             unit.name(),
             examples(unit),
         )),
@@ -29,26 +51,12 @@ pub(super) fn read(text: &str, unit: Unit) -> Result<Bound, String> {
 }
 
 /// A plain number in the unit.
-pub(super) fn number(number: u64) -> Result<Bound, String> {
+#[cfg(feature = "workbench")]
+pub(crate) fn number(number: u64) -> Result<Bound, String> {
     limited(Some(number), &number.to_string())
 }
 
-/// A bound as [`read`] reads it.
-pub(super) fn show(bound: Bound, unit: Unit) -> String {
-    let Bound::Limited(most) = bound else {
-        return "unbounded".to_owned();
-    };
-    let whole = suffixes(unit)
-        .iter()
-        .rev()
-        .find(|(name, factor)| !name.is_empty() && most >= *factor && most.is_multiple_of(*factor));
-    match (unit, whole) {
-        (Unit::Bytes, Some((name, factor))) => format!("{} {name}", most / factor),
-        (Unit::Millis, _) => format!("{most} ms"),
-        (unit, _) => format!("{most} {}", unit.name()),
-    }
-}
-
+#[cfg(feature = "workbench")]
 fn limited(number: Option<u64>, text: &str) -> Result<Bound, String> {
     number
         .filter(|most| *most < i64::MAX.unsigned_abs())
@@ -75,6 +83,7 @@ fn suffixes(unit: Unit) -> &'static [(&'static str, u64)] {
     }
 }
 
+#[cfg(feature = "workbench")]
 fn examples(unit: Unit) -> &'static str {
     match unit {
         Unit::Bytes => ", `64 KiB`, `4 MiB`",
@@ -83,7 +92,7 @@ fn examples(unit: Unit) -> &'static str {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "workbench"))]
 mod tests {
     use super::*;
 
@@ -97,6 +106,7 @@ mod tests {
         assert_eq!(of("500 ms", Unit::Millis), Some(Bound::Limited(500)));
         assert_eq!(of("10 rows", Unit::Rows), Some(Bound::Limited(10)));
         assert_eq!(of("0", Unit::Count), Some(Bound::Limited(0)));
+        assert_eq!(of("nothing", Unit::Ops), Some(Bound::Limited(0)));
         assert_eq!(of("unbounded", Unit::Rows), Some(Bound::Unbounded));
         for (text, unit) in [
             ("4 MB", Unit::Bytes),
@@ -118,13 +128,14 @@ mod tests {
         for (most, unit, text) in [
             (4 << 20, Unit::Bytes, "4 MiB"),
             (1025, Unit::Bytes, "1025 bytes"),
+            (1_000_000, Unit::Bytes, "1000000 bytes"),
             (0, Unit::Bytes, "0 bytes"),
             (2000, Unit::Millis, "2000 ms"),
             (7, Unit::Depth, "7 depth"),
         ] {
-            assert_eq!(show(Bound::Limited(most), unit), text);
+            assert_eq!(Bound::Limited(most).shown(unit), text);
             assert_eq!(read(text, unit), Ok(Bound::Limited(most)));
         }
-        assert_eq!(show(Bound::Unbounded, Unit::Bytes), "unbounded");
+        assert_eq!(Bound::Unbounded.shown(Unit::Bytes), "unbounded");
     }
 }
