@@ -50,16 +50,6 @@ Examples:
   echo 'select 6 * 7' | policyctl run --format json -
   policyctl run --profile pure --input page.md render.wasm")]
     Run(Run),
-    /// Replay attacks and honest guests, and say which were stopped
-    #[command(after_help = "\
-Examples:
-  policyctl replay                              the whole corpus
-  policyctl replay sql/attach-reads-host-file   one case
-  policyctl replay --prove corpora/sql          files on disk, each layer alone and missing
-  policyctl replay --variants 5 --seed 7 sql    each attack in SQL in five other wordings
-  policyctl replay --shuffle 7 --times 2000     two thousand attacks in random order
-  policyctl replay --subject undefended         the same attacks with no fence")]
-    Replay(Replay),
     /// Say which policy decides, where it stands, and which layer enforces it
     #[command(after_help = "\
 Examples:
@@ -67,34 +57,6 @@ Examples:
   policyctl explain --profile walkin --action attach --resource 'Path::\"/etc/passwd\"'
   policyctl explain --profile walkin --action elapse")]
     Explain(Explain),
-    /// Say what changed in effect between two policy sets: bounds, grants, and a question that is decided differently
-    #[command(after_help = "\
-Examples:
-  policyctl diff old.cedar new.cedar
-  policyctl diff --fail-on widening ../main/policies policies
-  policyctl diff --format markdown old/ new/ >> \"$GITHUB_STEP_SUMMARY\"
-  policyctl diff - grants.cedar < /dev/null        all that the file adds to the stock")]
-    Diff(Diff),
-    /// Lay policy files out as Cedar does
-    #[command(after_help = "\
-Examples:
-  policyctl fmt grants.cedar
-  policyctl fmt --check policies/
-  policyctl fmt - < grants.cedar")]
-    Fmt(Fmt),
-    /// Write a starter: policies with tests, a CI workflow and a pre-commit hook
-    #[command(after_help = "\
-Examples:
-  policyctl init
-  policyctl init policies")]
-    Init(Init),
-    /// Print a shell's completions
-    #[command(after_help = "\
-Examples:
-  policyctl completions bash > ~/.local/share/bash-completion/completions/policyctl
-  policyctl completions zsh > ~/.zfunc/_policyctl
-  policyctl completions fish > ~/.config/fish/completions/policyctl.fish")]
-    Completions(Completions),
     /// Run the tests beside policies, and say what they have not seen
     #[command(after_help = "\
 Examples:
@@ -120,12 +82,50 @@ Examples:
   policyctl prove --list
 The solver is cvc5, found in the PATH or named in the variable CVC5.")]
     Prove(Prove),
+    /// Say what changed in effect between two policy sets: bounds, grants, and a question that is decided differently
+    #[command(after_help = "\
+Examples:
+  policyctl diff old.cedar new.cedar
+  policyctl diff --fail-on widening ../main/policies policies
+  policyctl diff --format markdown old/ new/ >> \"$GITHUB_STEP_SUMMARY\"
+  policyctl diff - grants.cedar < /dev/null        all that the file adds to the stock")]
+    Diff(Diff),
+    /// Lay policy files out as Cedar does
+    #[command(after_help = "\
+Examples:
+  policyctl fmt grants.cedar
+  policyctl fmt --check policies/
+  policyctl fmt - < grants.cedar")]
+    Fmt(Fmt),
+    /// Write a starter: policies with tests, a CI workflow and a pre-commit hook
+    #[command(after_help = "\
+Examples:
+  policyctl init
+  policyctl init policies")]
+    Init(Init),
+    /// Replay attacks and honest guests, and say which were stopped
+    #[command(after_help = "\
+Examples:
+  policyctl replay                              the whole corpus
+  policyctl replay sql/attach-reads-host-file   one case
+  policyctl replay --prove corpora/sql          files on disk, each layer alone and missing
+  policyctl replay --variants 5 --seed 7 sql    each attack in SQL in five other wordings
+  policyctl replay --shuffle 7 --times 2000     two thousand attacks in random order
+  policyctl replay --subject undefended         the same attacks with no fence")]
+    Replay(Replay),
     /// Say which layers this machine and this build have, and try them
     #[command(after_help = "\
 Examples:
   policyctl layers
   policyctl layers --format json | jq '.layers[] | select(.is_there | not)'")]
     Layers(Show),
+    /// Print a shell's completions
+    #[command(after_help = "\
+Examples:
+  policyctl completions bash > ~/.local/share/bash-completion/completions/policyctl
+  policyctl completions zsh > ~/.zfunc/_policyctl
+  policyctl completions fish > ~/.config/fish/completions/policyctl.fish")]
+    Completions(Completions),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
