@@ -218,6 +218,23 @@ pub(crate) fn needs(policies: &[Policy]) -> Needs {
     needs
 }
 
+/// Whether a condition reads this attribute of anything but the context, or may.
+pub(crate) fn asks_for(policy: &Policy, attribute: &str) -> bool {
+    let Ok(policy) = policy.to_pst() else { return true };
+    let mut asks = false;
+    for clause in policy.body().clauses() {
+        let (Clause::When(condition) | Clause::Unless(condition)) = clause;
+        visit(condition, &mut |expr| {
+            asks |= match expr {
+                Expr::GetAttr { expr, attr } => attr == attribute && !is_context(expr),
+                Expr::HasAttr { expr, attrs } => attrs.head == attribute && !is_context(expr),
+                other => !is_followed(other),
+            }
+        });
+    }
+    asks
+}
+
 /// What policies read of the context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reads {
@@ -323,9 +340,18 @@ fn is_risky(expr: &Expr) -> bool {
         }
         | Expr::ResidualError
         | Expr::Unknown { .. } => true,
-        Expr::GetAttr { expr, .. } => matches!(**expr, Expr::Literal(Literal::EntityUID(_))),
+        Expr::GetAttr { expr, .. } => names_an_entity(expr),
         _ => false,
     }
+}
+
+/// Whether it can come to an entity that is written there, and may not exist.
+fn names_an_entity(expr: &Expr) -> bool {
+    let mut names = false;
+    visit(expr, &mut |expr| {
+        names |= matches!(expr, Expr::Literal(Literal::EntityUID(_)))
+    });
+    names
 }
 
 /// The value of an expression of literals, where it has one.
@@ -445,6 +471,9 @@ mod tests {
         assert!(can_error(&policy("[1, -context.bytes].contains(3)")));
         assert!(can_error(&policy("context.bytes > 9223372036854775807 + 1")));
         assert!(can_error(&policy("Table::\"main.t\".name == \"t\"")));
+        assert!(can_error(&policy(
+            "(if context has a then Table::\"main.t\" else Table::\"main.u\").name == \"t\""
+        )));
         assert!(!can_error(&policy("resource.name == \"t\"")));
     }
 

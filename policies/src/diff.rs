@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::check::BoundReport;
 use crate::compile::{Compiler, NoPlan, in_order};
-use crate::load::{sample, sampled_kinds};
+use crate::limits::may_concern;
 use crate::plan::{Bound, Decision, Plan};
 use crate::principal::{Principal, PrincipalKind};
 use crate::resource::ResourceKind;
@@ -140,6 +140,14 @@ pub enum What {
         /// Questions that are decided differently: one that is allowed now, one that is denied now.
         examples: Vec<Example>,
     },
+    /// Policies that differ and whose effect is not compared: they ask for a module's digest, or are about actions of the
+    /// user's own.
+    Unseen {
+        /// Before.
+        old: Vec<String>,
+        /// Now.
+        new: Vec<String>,
+    },
 }
 
 /// How much of an action is granted, and the policies that take part.
@@ -246,18 +254,41 @@ impl Comparison<'_> {
         };
         let of_profile = self.compare(&profile, &profile)?;
         changes.extend(of_profile.iter().cloned());
+        changes.extend(self.unseen(name));
         push(profile.clone(), changes, principals);
-        let kinds = [self.old, self.new].map(|store| sampled_kinds(store.ready()));
-        let mut guests: Vec<Principal> = kinds.into_iter().flatten().map(|kind| sample(kind, name)).collect();
-        guests.sort_unstable_by(|one, other| one.id.cmp(&other.id));
-        guests.dedup();
-        for guest in guests.into_iter().filter(|guest| *guest != profile) {
+        for guest in [Principal::any_caller(name), Principal::any_module(name)] {
             let of_guest = self.compare(&guest, &guest)?;
             if of_guest != of_profile {
                 push(guest, of_guest, principals);
             }
         }
         Ok(())
+    }
+
+    /// What is not compared, where it differs.
+    fn unseen(&self, profile: &str) -> Option<Change> {
+        let beyond = |store: &PolicyStore| -> BTreeMap<String, String> {
+            let ready = store.ready();
+            let policies = ready.policies.iter();
+            policies
+                .filter(|loaded| loaded.asks_for_a_digest() || !loaded.covered_own.is_empty())
+                .filter(|loaded| may_concern(loaded, profile, ready))
+                .map(|loaded| (loaded.id.clone(), loaded.text.clone()))
+                .collect()
+        };
+        let (old, new) = (beyond(self.old), beyond(self.new));
+        let is_same_schema = self.old.vocabulary().own.texts == self.new.vocabulary().own.texts;
+        let is_same = old == new && (is_same_schema || new.is_empty());
+        let ids = |policies: BTreeMap<String, String>| policies.into_keys().collect();
+        (!is_same).then(|| {
+            Change::new(
+                (Evidence::Open, Evidence::Open),
+                What::Unseen {
+                    old: ids(old),
+                    new: ids(new),
+                },
+            )
+        })
     }
 
     /// A module or caller that is declared or named, in the profile that it is confined to, or in each.

@@ -73,6 +73,7 @@ codes! {
     Warning ShadowedPolicy "shadowed-policy"
     Warning ConstantCondition "constant-condition"
     Warning UnscopedPermit "unscoped-permit"
+    Warning ProfileItself "profile-itself"
     Warning DangerousGrant "dangerous-grant"
     Warning LoosePattern "loose-pattern"
     Warning OddAmount "odd-amount"

@@ -5,10 +5,11 @@ use std::num::NonZero;
 use std::sync::{Arc, LazyLock};
 use std::thread;
 
-use cedar_policy::{PolicySet, ValidationError, ValidationMode, ValidationResult, Validator};
+use cedar_policy::{PolicySet, PrincipalConstraint, ValidationError, ValidationMode, ValidationResult, Validator};
 
 use crate::bounds::NoBound;
 use crate::compile::{Compiler, NoPlan, Ready};
+use crate::condition::asks_for;
 use crate::entities::declare;
 use crate::finding::{Allowed, Code, Finding, Location, Severity};
 use crate::limits::{may_concern, refuse_policies, refuse_text, refuse_work};
@@ -414,9 +415,21 @@ fn unchanged(stock: &Loaded, ready: &Ready, vocabulary: &Vocabulary) -> BTreeMap
 
 /// What stands for a profile: itself, and a guest in it of each kind that some policy treats differently.
 pub(crate) fn sampled_kinds(ready: &Ready) -> Vec<PrincipalKind> {
-    let mentions = |kind: PrincipalKind| ready.policies.iter().any(|loaded| loaded.text.contains(kind.name()));
-    let others = [PrincipalKind::Module, PrincipalKind::Caller];
-    let mentioned = others.into_iter().filter(|kind| mentions(*kind));
+    // A policy tells them apart by their type, by an attribute that only one of them has, or by there being no other type.
+    let mentions = |kind: PrincipalKind, attribute: &str| {
+        ready.policies.iter().any(|loaded| {
+            [kind.name(), "is Profile"]
+                .iter()
+                .any(|word| loaded.text.contains(word))
+                || asks_for(&loaded.policy, attribute)
+                || matches!(loaded.policy.principal_constraint(), PrincipalConstraint::Eq(_))
+        })
+    };
+    let others = [(PrincipalKind::Module, "sha256"), (PrincipalKind::Caller, "tenant")];
+    let mentioned = others
+        .into_iter()
+        .filter(|(kind, attribute)| mentions(*kind, attribute));
+    let mentioned = mentioned.map(|(kind, _)| kind);
     [PrincipalKind::Profile].into_iter().chain(mentioned).collect()
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use cedar_policy::{Policy, PolicyId};
 use miette::Diagnostic;
 
+use crate::condition::asks_for;
 use crate::finding::{Code, Finding, Location};
 use crate::limits::refuse_policy;
 use crate::links::{Linked, LoadedTemplate};
@@ -33,6 +34,11 @@ pub(crate) struct LoadedPolicy {
 impl LoadedPolicy {
     pub(crate) fn covers(&self, action: &str) -> bool {
         self.covered.iter().any(|covered| covered == action)
+    }
+
+    /// A condition may ask for the digest of a module, which nobody knows who does not have the module.
+    pub(crate) fn asks_for_a_digest(&self) -> bool {
+        asks_for(&self.policy, "sha256")
     }
 
     /// The entities of a type that the policy names, sorted.

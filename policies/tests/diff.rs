@@ -626,3 +626,39 @@ fn holds(old: &PolicyStore, new: &PolicyStore, profile: &str, action: Action, ex
     };
     decide(old) == example.old && decide(new) == example.new && example.old.allowed != example.new.allowed
 }
+
+/// Nobody knows the digest of a module that has not come yet, so a policy that asks for one is not compared.
+#[test]
+fn a_policy_about_digests_is_never_called_unchanged() {
+    let digest = "ab".repeat(32);
+    let with = |condition: &str| {
+        format!(
+            "@id(\"x\") permit (principal is Module in Profile::\"p\", action == Action::\"readClock\", resource) \
+             when {{ {condition} }};"
+        )
+    };
+    for condition in [
+        format!("principal.sha256 == \"{digest}\""),
+        "principal.sha256 like \"89*\"".to_owned(),
+        "!(principal.sha256 like \"0*\")".to_owned(),
+    ] {
+        let difference = between("", &with(&condition));
+        assert!(difference.may_widen(), "{condition}: {difference:#?}");
+        let same = between(&with(&condition), &with(&condition));
+        assert!(!same.may_widen(), "{condition}: {same:#?}");
+    }
+}
+
+/// A guest is never the profile: what is said of that alone is not what is said of its members.
+#[test]
+fn the_members_of_a_profile_are_compared_too() {
+    let policy = |scope: &str| format!("@id(\"x\") permit ({scope}, action == Action::\"readClock\", resource);");
+    let difference = between(
+        &policy("principal == Profile::\"p\""),
+        &policy("principal in Profile::\"p\""),
+    );
+    assert!(difference.may_widen(), "{difference:#?}");
+    let telling = "@id(\"x\") permit (principal in Profile::\"p\", action == Action::\"readClock\", resource) \
+                   when { !(principal is Profile) };";
+    assert!(between("", telling).may_widen());
+}

@@ -418,7 +418,7 @@ fn bad_properties_say_where_and_how_to_mend_them() {
         ),
         (
             one("bounded: {elapse: 4 MiB}"),
-            "`elapse`: `4 MiB` is not counted in millis; write it as `500 ms` or `2 s`",
+            "`elapse`: `4 MiB` is no amount of millis; write a whole number, `500 ms`, `2 s`",
         ),
         (one("bounded: {}"), "names no meter"),
         (one("never: [attach]\n    rest: nothing"), "`rest` goes with `bounded`"),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use stockade_policies::{Code, Grant, ProfileReport, Report, Severity, Stock};
 
 use crate::exit::{Exit, Failure};
-use crate::guest_text::harmless;
+use crate::guest_text::{harmless, one_line};
 use crate::{findings, github, sarif, sources};
 
 #[derive(Debug, Args)]
@@ -132,7 +132,7 @@ fn table(profiles: &[ProfileReport]) -> String {
 }
 
 fn profile_table(profile: &ProfileReport) -> String {
-    let mut text = format!("profile {}\n", profile.name);
+    let mut text = format!("profile {}\n", one_line(&profile.name));
     for bound in &profile.bounds {
         let amount = bound.bound.shown(bound.meter.unit());
         text.push_str(&row(bound.meter.action(), &amount, &bound.policies));
@@ -158,7 +158,7 @@ fn granted(grant: Grant) -> &'static str {
 }
 
 fn row(name: &str, value: &str, policies: &[String]) -> String {
-    let policies = policies.join(", ");
+    let policies = one_line(&policies.join(", "));
     let line = format!("  {name:<22} {value:<18} {policies}");
     format!("{}\n", line.trim_end())
 }

@@ -225,6 +225,7 @@ fn subject(change: &Change) -> &'static str {
         What::Confinement { .. } => "may run in",
         What::Bound { new, .. } => new.meter.action(),
         What::Action { action, .. } => action.id(),
+        What::Unseen { .. } => "not compared",
     }
 }
 
@@ -243,6 +244,7 @@ fn sides(change: &Change, quote: Quote<'_>) -> (String, String) {
         }
         What::Bound { old, new } => (old.bound.shown(old.meter.unit()), new.bound.shown(new.meter.unit())),
         What::Action { old, new, .. } => (extent(old).to_owned(), extent(new).to_owned()),
+        What::Unseen { .. } => ("digests or own actions".to_owned(), "otherwise".to_owned()),
     }
 }
 
@@ -270,6 +272,7 @@ fn policies(change: &Change, between: &str, quote: Quote<'_>) -> String {
         What::Profile { .. } | What::Confinement { .. } => return String::new(),
         What::Bound { old, new } => (&old.policies, &new.policies),
         What::Action { old, new, .. } => (&old.policies, &new.policies),
+        What::Unseen { old, new } => (old, new),
     };
     let side = |policies: &[String]| match policies {
         [] => "none".to_owned(),

@@ -97,7 +97,7 @@ impl std::fmt::Display for Explanation {
             }
             for policy in &decided.policies {
                 let place = policy.location.as_ref().map_or(String::new(), |at| format!(" at {at}"));
-                writeln!(f, "  by `{}`{place}", policy.id)?;
+                writeln!(f, "  by `{}`{place}", one_line(&policy.id))?;
             }
             if decided.policies.is_empty() {
                 writeln!(f, "  no policy permits it")?;

@@ -144,7 +144,12 @@ fn allowance(policy: &LoadedPolicy, entry: &str) -> Result<Allowance, Finding> {
         code,
         reason: reason.to_owned(),
         within: Location {
-            length: policy.text.len(),
+            // A linked policy's text is longer than its template, whose first line is where it is reported.
+            length: if policy.link.is_some() {
+                policy.location.length
+            } else {
+                policy.text.len()
+            },
             ..policy.location.clone()
         },
         written: place_of(policy, "@allow"),

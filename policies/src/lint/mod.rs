@@ -60,6 +60,7 @@ pub(crate) fn advise(reviewed: &Reviewed<'_>) -> Vec<Finding> {
     for policy in reviewed.policies() {
         findings.extend(known.unknown_entities(policy));
         findings.extend(scope::unscoped_permit(policy));
+        findings.extend(scope::profile_itself(policy));
         findings.extend(constant::constant_conditions(policy));
         findings.extend(pattern::loose_patterns(policy));
     }

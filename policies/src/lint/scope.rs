@@ -6,6 +6,7 @@ use cedar_policy::{Effect, PrincipalConstraint};
 use super::{clauses, place_of};
 use crate::finding::{Code, Finding};
 use crate::parse::LoadedPolicy;
+use crate::schema::type_of;
 
 /// A permit whose scope lets every principal through, and whose conditions do not ask who it is.
 pub(super) fn unscoped_permit(policy: &LoadedPolicy) -> Option<Finding> {
@@ -28,6 +29,23 @@ pub(super) fn unscoped_permit(policy: &LoadedPolicy) -> Option<Finding> {
         .with_help(
             "write `principal in Profile::\"…\"`; where everybody is meant, say why: `@allow(\"unscoped-permit: …\")`",
         )
+        .at(Some(place_of(policy, "principal")))
+    })
+}
+
+/// A scope that lets a profile through and nobody who is in it.
+pub(super) fn profile_itself(policy: &LoadedPolicy) -> Option<Finding> {
+    let is_profile = match policy.policy.principal_constraint() {
+        PrincipalConstraint::Eq(uid) => type_of(&uid) == "Profile",
+        PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => kind.to_string() == "Profile",
+        PrincipalConstraint::Any | PrincipalConstraint::In(_) => false,
+    };
+    is_profile.then(|| {
+        Finding::warning(
+            Code::ProfileItself,
+            format!("`{}` is about a profile itself, and no guest is one", policy.id),
+        )
+        .with_help("write `principal in Profile::\"…\"`: guests are modules and callers in it")
         .at(Some(place_of(policy, "principal")))
     })
 }

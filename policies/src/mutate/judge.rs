@@ -176,7 +176,7 @@ impl<'a> Judge<'a> {
             Ok(differences) => differences,
             Err(early) => return verdict_of(early),
         };
-        if differences.is_empty() {
+        if differences.is_empty() && !asks_for_digests(store) && !asks_for_digests(&self.mutation.origin.store) {
             return Verdict::Equivalent { proven: false };
         }
         if let Some(test) = self.failing_test(store, &differences) {
@@ -349,12 +349,20 @@ fn guest(kind: PrincipalKind, id: &str, profile: &str) -> Principal {
     }
 }
 
+/// Whether some policy asks for a module's digest. Then a change can concern a module that nobody named, and only a solver
+/// can tell that it does not.
+fn asks_for_digests(store: &PolicyStore) -> bool {
+    let mut policies = store.ready().policies.iter().filter(|loaded| !loaded.is_stock);
+    policies.any(LoadedPolicy::asks_for_a_digest)
+}
+
 /// Whether a policy can say one thing of a profile and another of a guest in it.
 fn tells_guests_apart(loaded: &LoadedPolicy) -> bool {
-    let by_scope = !matches!(
-        loaded.policy.principal_constraint(),
-        PrincipalConstraint::Any | PrincipalConstraint::In(_)
-    );
+    let by_scope = match loaded.policy.principal_constraint() {
+        PrincipalConstraint::Any => false,
+        PrincipalConstraint::In(above) => type_of(&above) != "Profile",
+        PrincipalConstraint::Eq(_) | PrincipalConstraint::Is(_) | PrincipalConstraint::IsIn(..) => true,
+    };
     // A name or a string that has the word in it costs time, and nothing else.
     by_scope || loaded.text.matches("principal").count() > 1
 }

@@ -156,6 +156,11 @@ impl Rule {
     }
 
     fn role(&self, path: &Path) -> Role {
+        // SQLite asks with resolved paths. A worker that has been taken over may not, and a name with `..` in it would be
+        // judged as one file and opened as another.
+        if !is_resolved(path) {
+            return Role::Foreign;
+        }
         if self.database.as_deref() == Some(path) {
             return Role::Own;
         }
@@ -191,6 +196,16 @@ impl Rule {
             plan.decide(&question).allowed
         })
     }
+}
+
+/// No part of the path is empty, `.` or `..`. The worker's folder is `/`, so a relative name is below that.
+fn is_resolved(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    let parts = bytes.strip_prefix(b"/").unwrap_or(bytes);
+    parts.is_empty()
+        || parts
+            .split(|byte| *byte == b'/')
+            .all(|part| !matches!(part, b"" | b"." | b".."))
 }
 
 fn without(path: &Path, ending: &str) -> Option<PathBuf> {
@@ -288,6 +303,22 @@ mod tests {
     use stockade_policies::{PolicyStore, Principal, Source, SourceKind, Stock};
 
     use super::*;
+
+    #[test]
+    fn a_path_that_is_not_resolved_is_nobodys() {
+        for path in [
+            "/lent/../etc/passwd",
+            "/lent//a.db",
+            "/lent/./a.db",
+            "/lent/a.db/",
+            "../a.db",
+        ] {
+            assert!(!is_resolved(Path::new(path)), "{path}");
+        }
+        for path in ["/lent/a.db", "/", "lent/a.db", "/lent/..a", "/lent/.hidden"] {
+            assert!(is_resolved(Path::new(path)), "{path}");
+        }
+    }
 
     fn rule(database: Option<&str>, more: &str) -> Option<Rule> {
         let source = Source {
