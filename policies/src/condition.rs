@@ -349,7 +349,7 @@ fn is_risky(expr: &Expr) -> bool {
 fn names_an_entity(expr: &Expr) -> bool {
     let mut names = false;
     visit(expr, &mut |expr| {
-        names |= matches!(expr, Expr::Literal(Literal::EntityUID(_)))
+        names |= matches!(expr, Expr::Literal(Literal::EntityUID(_)));
     });
     names
 }
