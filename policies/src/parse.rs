@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use cedar_policy::{Policy, PolicyId};
 use miette::Diagnostic;
 
+#[cfg(feature = "workbench")]
 use crate::condition::asks_for;
 use crate::finding::{Code, Finding, Location};
 use crate::limits::refuse_policy;
@@ -37,6 +38,7 @@ impl LoadedPolicy {
     }
 
     /// A condition may ask for the digest of a module, which nobody knows who does not have the module.
+    #[cfg(feature = "workbench")]
     pub(crate) fn asks_for_a_digest(&self) -> bool {
         asks_for(&self.policy, "sha256")
     }
