@@ -414,7 +414,7 @@ fn unchanged(stock: &Loaded, ready: &Ready, vocabulary: &Vocabulary) -> BTreeMap
 }
 
 /// What stands for a profile: itself, and a guest in it of each kind that some policy treats differently.
-pub(crate) fn sampled_kinds(ready: &Ready) -> Vec<PrincipalKind> {
+fn sampled_kinds(ready: &Ready) -> Vec<PrincipalKind> {
     // A policy tells them apart by their type, by an attribute that only one of them has, or by there being no other type.
     let mentions = |kind: PrincipalKind, attribute: &str| {
         ready.policies.iter().any(|loaded| {

@@ -87,6 +87,10 @@ unsafe extern "C" fn lstat(path: *const c_char, seen: *mut libc::stat) -> c_int 
     unsafe { look(path, seen, false) }
 }
 
+/// What is known of a file, written to `seen`.
+///
+/// # Safety
+/// `path` is NULL or points to a NUL-terminated string, and `seen` to room for one `stat`.
 #[expect(unsafe_code, reason = "writes what SQLite gave room for")]
 unsafe fn look(path: *const c_char, seen: *mut libc::stat, follow: bool) -> c_int {
     // SAFETY: the caller's promise.
@@ -135,6 +139,10 @@ unsafe extern "C" fn open_directory(path: *const c_char, descriptor: *mut c_int)
     ffi::SQLITE_CANTOPEN
 }
 
+/// The porter's answer.
+///
+/// # Safety
+/// `path` is NULL or points to a NUL-terminated string.
 #[expect(unsafe_code, reason = "reads a C string")]
 unsafe fn ask(path: *const c_char, what: What) -> Result<(Option<OwnedFd>, Option<PathBuf>), c_int> {
     if path.is_null() {
