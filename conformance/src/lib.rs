@@ -2,7 +2,7 @@
 //!
 //! A [`Case`] says what a guest tries, what must become of it and what it does when nobody stops it. A [`Subject`] runs
 //! it on a [`Stage`]; what is [`Observed`] there, from outside, the [`oracle`] judges. [`replay`] does that for a whole
-//! [`Corpus`], [`endure`] for thousands of attacks in random order. [`variants`] writes an attack in other words, and
+//! [`Corpus`], [`endure`] for thousands of attacks in random order; a [`Matrix`] shows which layer stops which attack. [`variants`] writes an attack in other words, and
 //! [`boundary`] walks up to a bound and one step past it.
 //!
 //! A program that replays must call [`enter`] as the first line of its `main`.
@@ -15,6 +15,7 @@ mod dice;
 mod effect;
 mod endurance;
 mod janitor;
+mod matrix;
 mod neighbour;
 pub mod oracle;
 mod replay;
@@ -28,6 +29,7 @@ pub use corpus::{Corpus, CorpusError};
 pub use damage::Damage;
 pub use effect::{After, Cell, Effects, Returns, Sighting};
 pub use endurance::{Endurance, EnduranceError, endure};
+pub use matrix::{Matrix, Row, Worth};
 pub use replay::{Played, Progress, Rigour, Trial, TrialError, play, replay};
 pub use report::{CaseReport, Report, Tally, TrialReport, Verdict};
 pub use stage::{Stage, StageError};

@@ -92,6 +92,23 @@ pub fn judge_alone(case: &Case, layer: Layer, observed: &Observed, stage: &Stage
     Ok(faults)
 }
 
+/// Holds a run without one of the layers that stop an attack against its case: another must stop it, and no harm be done.
+///
+/// # Errors
+/// As [`judge`].
+pub fn judge_without(case: &Case, layer: Layer, observed: &Observed, stage: &Stage) -> Result<Faults, StageError> {
+    let Kind::Attack(attack) = &case.kind else {
+        return Ok(Vec::new());
+    };
+    let mut faults = harm(attack, observed, stage)?;
+    match observed.outcome() {
+        Some(outcome) if outcome.layer == Some(layer) => faults.push(format!("`{layer}` was missing, and stopped it")),
+        Some(outcome) => faults.extend(stopper_fault(attack, outcome)),
+        None => faults.push(no_outcome(observed)),
+    }
+    Ok(faults)
+}
+
 /// Holds a run without any of the layers that stop an attack against its case: nothing else may stop it, or the case
 /// does not say all that is true.
 ///

@@ -24,6 +24,8 @@ pub enum Trial {
     Control,
     /// One layer only: it must stop the attack.
     Alone(Layer),
+    /// Every layer but one of those that stop it: the others must.
+    Without(Layer),
     /// Every layer but those that stop it: nothing else may.
     Missing,
     /// No layer, judged as if it were fenced: what a subject without a fence fails.
@@ -38,6 +40,7 @@ impl Trial {
             Self::Fenced => "reference".to_owned(),
             Self::Control => "control".to_owned(),
             Self::Alone(layer) => format!("alone/{layer}"),
+            Self::Without(layer) => format!("without/{layer}"),
             Self::Missing => "missing".to_owned(),
             Self::Undefended => "undefended".to_owned(),
         }
@@ -48,6 +51,7 @@ impl Trial {
             Self::Fenced => return Box::new(Reference::new(laboratory)),
             Self::Control | Self::Undefended => Layers::NONE,
             Self::Alone(layer) => Layers::from_iter([layer]),
+            Self::Without(layer) => Layers::ALL.without(layer),
             Self::Missing => case
                 .attack()
                 .map_or(&[][..], |attack| attack.stopped_by.as_slice())
@@ -58,12 +62,18 @@ impl Trial {
     }
 }
 
+impl serde::Serialize for Trial {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
+    }
+}
+
 /// The ways in which each case is played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rigour {
     /// Fenced, and undefended to see that the harm is real.
     Standard,
-    /// That, each layer alone, and all of them missing: every way that proves a case.
+    /// That, each layer alone, each missing, and all of them missing: every way that proves a case.
     Proof,
     /// Only undefended, and judged as if it were fenced.
     Undefended,
@@ -80,6 +90,13 @@ impl Rigour {
             Self::Proof => {
                 let mut trials = vec![Trial::Fenced, Trial::Control];
                 trials.extend(layers.iter().map(|layer| Trial::Alone(*layer)));
+                // Without the only one is without all.
+                trials.extend(
+                    layers
+                        .iter()
+                        .filter(|_| layers.len() > 1)
+                        .map(|layer| Trial::Without(*layer)),
+                );
                 trials.extend(case.attack().map(|_| Trial::Missing));
                 trials
             }
@@ -93,7 +110,9 @@ impl Rigour {
         let is_for_this_build = |trial: &Trial| match trial {
             Trial::Fenced | Trial::Undefended => true,
             Trial::Alone(Layer::Build) => is_hardened,
-            Trial::Control | Trial::Alone(_) | Trial::Missing => !is_hardened,
+            // What is compiled in stays: the others cannot be tried without it, nor it without the others.
+            Trial::Without(Layer::Build) | Trial::Control | Trial::Alone(_) | Trial::Missing => !is_hardened,
+            Trial::Without(_) => true,
         };
         trials.into_iter().filter(is_for_this_build).collect()
     }
@@ -150,6 +169,7 @@ pub fn play(case: &Case, trial: Trial, corpus: &Corpus, laboratory: &Arc<Laborat
         }
         Trial::Control => oracle::judge_control(case, &observed, &stage)?,
         Trial::Alone(layer) => oracle::judge_alone(case, layer, &observed, &stage)?,
+        Trial::Without(layer) => oracle::judge_without(case, layer, &observed, &stage)?,
         Trial::Missing => oracle::judge_missing(case, &observed, &stage)?,
     };
     if trial == Trial::Fenced && case.attack().is_some() {

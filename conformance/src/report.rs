@@ -25,7 +25,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrialReport {
     /// How the case was played.
-    pub trial: String,
+    pub trial: Trial,
     /// What came of it.
     #[serde(flatten)]
     pub verdict: Verdict,
@@ -73,7 +73,7 @@ impl CaseReport {
 
     pub(crate) fn add(&mut self, trial: Trial, verdict: Verdict, outcome: Option<&Outcome>, total: Duration) {
         self.trials.push(TrialReport {
-            trial: trial.name(),
+            trial,
             verdict,
             class: outcome.map(|outcome| outcome.class),
             layer: outcome.and_then(|outcome| outcome.layer),
@@ -116,22 +116,21 @@ impl CaseReport {
     }
 
     fn by_subject(&self) -> Option<&TrialReport> {
-        let subject = [Trial::Fenced.name(), Trial::Undefended.name()];
+        let subject = [Trial::Fenced, Trial::Undefended];
         self.trials.iter().find(|trial| subject.contains(&trial.trial))
     }
 
     fn is_harmful(&self) -> bool {
-        let control = Trial::Control.name();
         self.threat.is_some()
             && self
                 .trials
                 .iter()
-                .any(|trial| trial.trial == control && trial.verdict == Verdict::Passed)
+                .any(|trial| trial.trial == Trial::Control && trial.verdict == Verdict::Passed)
     }
 
     /// Whether this build cannot play the control: what the attack uses is not compiled in.
     fn is_compiled_out(&self) -> bool {
-        let has = |trial: Trial| self.trials.iter().any(|played| played.trial == trial.name());
+        let has = |trial: Trial| self.trials.iter().any(|played| played.trial == trial);
         self.threat.is_some() && has(Trial::Fenced) && !has(Trial::Control)
     }
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use stockade_conformance::{
-    CaseReport, Corpus, Endurance, Laboratory, Progress, Report, Rigour, Tally, TrialReport, Verdict, endure,
-    replay as play,
+    CaseReport, Corpus, Endurance, Laboratory, Matrix, Progress, Report, Rigour, Tally, Trial, TrialReport, Verdict,
+    endure, replay as play,
 };
 
 use crate::arguments::Format;
@@ -29,9 +29,12 @@ pub(crate) struct Replay {
     /// Who is put to the test
     #[arg(long, value_enum, default_value = "reference")]
     pub subject: SubjectName,
-    /// Also run each attack with each of its layers alone, and with all of them missing
+    /// Also run each attack with each of its layers alone, with each of them missing, and with all of them missing
     #[arg(long, conflicts_with = "subject")]
     pub prove: bool,
+    /// Prove, and show a row for each attack with a column for each layer
+    #[arg(long, conflicts_with_all = ["subject", "shuffle"])]
+    pub matrix: bool,
     /// Also play so many variants of each attack in SQL: the same in other letters, comments, quotes and blanks
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
     pub variants: u32,
@@ -51,6 +54,9 @@ pub(crate) struct Replay {
     #[arg(long, value_enum, default_value = "human")]
     pub format: Format,
 }
+
+/// What the marks of a matrix mean.
+const LEGEND: &str = "x  stops it alone, and others do too    X  nothing else stops it    .  does not stop it\n";
 
 /// Replays cases, and says which attacks were stopped.
 pub(crate) fn replay(arguments: &Replay) -> Result<Exit, Failure> {
@@ -75,6 +81,9 @@ pub(crate) fn replay(arguments: &Replay) -> Result<Exit, Failure> {
     match arguments.format {
         Format::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?,
         Format::Human => {
+            if arguments.matrix {
+                write!(io::stdout(), "{}{LEGEND}\n", Matrix::of(&report.cases))?;
+            }
             write!(io::stdout(), "{}", table(&report))?;
             write!(io::stderr(), "{}", failures(&report))?;
         }
@@ -132,7 +141,7 @@ fn endured_in_words(endured: &Endurance) -> String {
 fn rigour(arguments: &Replay) -> Rigour {
     match arguments.subject {
         SubjectName::Undefended => Rigour::Undefended,
-        SubjectName::Reference if arguments.prove => Rigour::Proof,
+        SubjectName::Reference if arguments.prove || arguments.matrix => Rigour::Proof,
         SubjectName::Reference => Rigour::Standard,
     }
 }
@@ -217,7 +226,7 @@ fn closing(report: &Report, attacks: usize) -> String {
     let proofs = layer_trials(report);
     if proofs > 0 {
         text.push_str(&format!(
-            "{proofs} runs with one layer alone or with all that stop an attack missing\n"
+            "{proofs} runs with one layer alone, without one, or without all that stop an attack\n"
         ));
     }
     let failed = report
@@ -241,7 +250,7 @@ fn closing(report: &Report, attacks: usize) -> String {
 
 /// Runs that prove single layers.
 fn layer_trials(report: &Report) -> usize {
-    let is_proof = |trial: &&TrialReport| trial.trial.starts_with("alone/") || trial.trial == "missing";
+    let is_proof = |trial: &&TrialReport| matches!(trial.trial, Trial::Alone(_) | Trial::Without(_) | Trial::Missing);
     report
         .cases
         .iter()
@@ -269,5 +278,5 @@ fn reason(trial: &TrialReport) -> Option<String> {
         Verdict::Failed(faults) => faults.join("; "),
         Verdict::Unknown(error) => format!("no verdict: {error}"),
     };
-    Some(format!("  {}: {}\n", trial.trial, one_line(&because)))
+    Some(format!("  {}: {}\n", trial.trial.name(), one_line(&because)))
 }
