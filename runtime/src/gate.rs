@@ -52,6 +52,12 @@ impl Gate {
         self.layers.contains(layer)
     }
 
+    /// The plan that is asked.
+    #[cfg(all(feature = "sql", feature = "wasm"))]
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// The most of `meter` that the plan allows.
     pub(crate) fn bound(&self, meter: Meter) -> Bound {
         self.plan.bound(meter)

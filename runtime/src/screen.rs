@@ -1,4 +1,4 @@
-//! Bytes that can be refused before anything parses them.
+//! What can be refused before SQLite or wasmtime reads a byte of it.
 
 use stockade_policies::{Bound, Meter, Plan};
 
@@ -39,12 +39,27 @@ pub(crate) fn refusal(request: &Request, plan: &Plan) -> Option<Refusal> {
     size_refusal(request, plan)
         .or_else(|| bytes_refusal(&request.guest))
         .or_else(|| need_refusal(needs, |meter| plan.bound(meter)))
+        .or_else(|| keyword_refusal(&request.guest, plan))
 }
 
-/// Why a module must not run any SQL, if so.
+/// Why a module must not run this SQL, if so.
 #[cfg(all(feature = "sql", feature = "wasm"))]
-pub(crate) fn statement_refusal(gate: &crate::gate::Gate) -> Option<Refusal> {
-    need_refusal(STATEMENT_NEEDS, |meter| gate.bound(meter))
+pub(crate) fn statement_refusal(script: &str, plan: &Plan) -> Option<Refusal> {
+    need_refusal(STATEMENT_NEEDS, |meter| plan.bound(meter)).or_else(|| crate::sql::keywords::refusal(script, plan))
+}
+
+/// Why the words of a script keep it from running, if they do.
+#[cfg(feature = "sql")]
+fn keyword_refusal(guest: &Guest, plan: &Plan) -> Option<Refusal> {
+    match guest {
+        Guest::Sql(script) => crate::sql::keywords::refusal(std::str::from_utf8(script).ok()?, plan),
+        Guest::Wasm(_) => None,
+    }
+}
+
+#[cfg(not(feature = "sql"))]
+fn keyword_refusal(_: &Guest, _: &Plan) -> Option<Refusal> {
+    None
 }
 
 fn size_refusal(request: &Request, plan: &Plan) -> Option<Refusal> {

@@ -10,6 +10,7 @@ mod authorizer;
 mod build;
 mod files;
 mod hooks;
+pub(crate) mod keywords;
 mod limits;
 mod refusal;
 mod session;

@@ -8,8 +8,10 @@
 pub(super) enum Token {
     /// A keyword, a number or a name that is not quoted.
     Word(String),
-    /// A name or a string, without its quotes: where a name is expected, SQLite takes a string for one.
-    Quoted(String),
+    /// A name in double quotes, backticks or brackets, without them.
+    Name(String),
+    /// A text, without its quotes. Where a name is expected, SQLite takes it for one.
+    Text(String),
     /// Anything else, a character at a time.
     Symbol(char),
 }
@@ -46,6 +48,7 @@ fn comment_length(rest: &str) -> usize {
 
 /// Text up to the closing quote; a doubled one stands for itself.
 fn quoted(rest: &str, quote: char) -> (Option<Token>, usize) {
+    let token = if quote == '\'' { Token::Text } else { Token::Name };
     let mut text = String::new();
     let mut characters = rest.char_indices().skip(1).peekable();
     while let Some((at, character)) = characters.next() {
@@ -54,10 +57,10 @@ fn quoted(rest: &str, quote: char) -> (Option<Token>, usize) {
         } else if characters.next_if(|(_, next)| *next == quote).is_some() {
             text.push(quote);
         } else {
-            return (Some(Token::Quoted(text)), at + quote.len_utf8());
+            return (Some(token(text)), at + quote.len_utf8());
         }
     }
-    (Some(Token::Quoted(text)), rest.len())
+    (Some(token(text)), rest.len())
 }
 
 /// A parameter with a number: what follows the digits is a token of its own.
@@ -94,7 +97,7 @@ fn variable_length(rest: &str) -> usize {
 fn bracketed(rest: &str) -> (Option<Token>, usize) {
     let end = rest.find(']').unwrap_or(rest.len());
     let text = rest.get(1..end).unwrap_or_default().to_owned();
-    (Some(Token::Quoted(text)), end + 1)
+    (Some(Token::Name(text)), end + 1)
 }
 
 fn word(rest: &str) -> (Option<Token>, usize) {
@@ -115,8 +118,12 @@ mod tests {
         Token::Word(text.to_owned())
     }
 
-    fn quoted(text: &str) -> Token {
-        Token::Quoted(text.to_owned())
+    fn name(text: &str) -> Token {
+        Token::Name(text.to_owned())
+    }
+
+    fn text(text: &str) -> Token {
+        Token::Text(text.to_owned())
     }
 
     #[test]
@@ -133,15 +140,9 @@ mod tests {
     fn every_quote_gives_the_name_inside() {
         assert_eq!(
             tokens("'a''b' \"c\"\"d\" `e` [f g] 'open"),
-            [
-                quoted("a'b"),
-                quoted("c\"d"),
-                quoted("e"),
-                quoted("f g"),
-                quoted("open")
-            ]
+            [text("a'b"), name("c\"d"), name("e"), name("f g"), text("open")]
         );
-        assert_eq!(tokens("[open"), [quoted("open")]);
+        assert_eq!(tokens("[open"), [name("open")]);
     }
 
     #[test]

@@ -274,13 +274,13 @@ mod database {
 
     /// The results, or `None` where the SQL failed by itself and the guest may go on.
     fn run(host: &mut Host, script: &str) -> Result<Option<Vec<StatementResult>>, Stop> {
+        if host.gate.has(Layer::Screen)
+            && let Some(refusal) = screen::statement_refusal(script, host.gate.plan())
+        {
+            return Err(Stop::Refused(refusal));
+        }
         let session = match host.session.take() {
             Some(session) => session,
-            None if host.gate.has(Layer::Screen)
-                && let Some(refusal) = screen::statement_refusal(&host.gate) =>
-            {
-                return Err(Stop::Refused(refusal));
-            }
             None => Session::open(host.database.as_deref(), &host.gate, host.deadline).map_err(Stop::Unknown)?,
         };
         let mut results = Vec::new();
