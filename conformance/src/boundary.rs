@@ -119,6 +119,7 @@ fn pair(meter: Meter, bound: u64) -> Option<Pair> {
         Meter::SqlParserDepth => (parentheses, limits(C::LimitSqlParser)),
         Meter::SqlSchema => (tables, limits(C::LimitSqlSchema)),
         Meter::SqlTriggerSteps => (steps, limits(C::LimitSqlTrigger)),
+        Meter::SqlFunctionSteps => (compared, limits(C::LimitSqlFunction)),
         _ => return None,
     };
     let around = match meter {
@@ -313,6 +314,11 @@ fn variable(number: u64) -> String {
     format!("select ?{number}")
 }
 
+/// So many bytes compared with one.
+fn compared(steps: u64) -> String {
+    format!("select instr(zeroblob({steps}), x'01')")
+}
+
 /// Triggers so many deep, each set off by the one before.
 fn triggers(depth: u64) -> String {
     let tables = listed(|number| format!("create table t{number}(x)"), depth + 1, ";");
@@ -355,7 +361,7 @@ mod tests {
         let meters: BTreeSet<&str> = meters_of_sql().iter().map(|meter| meter.action()).collect();
         let paired: BTreeSet<&str> = pairs().iter().map(|pair| pair.meter.action()).collect();
         assert_eq!(meters, paired);
-        assert_eq!(meters.len(), 21, "{meters:?}");
+        assert_eq!(meters.len(), 22, "{meters:?}");
         assert_eq!(pairs().len(), meters.len());
     }
 

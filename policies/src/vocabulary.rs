@@ -23,7 +23,7 @@ pub enum Unit {
     Depth,
     /// Rows of a result.
     Rows,
-    /// Virtual-machine instructions of a compiled statement.
+    /// Single steps: instructions of a compiled statement, comparisons of a function.
     Ops,
 }
 
@@ -126,6 +126,7 @@ meters! {
     SqlParserDepth "sqlParserDepth" Depth "connection" "The parser's stack: `SQLITE_LIMIT_PARSER_DEPTH`."
     SqlSchema "sqlSchema" Count "connection" "Tables, indexes, triggers and views: `SQLITE_LIMIT_SCHEMA`."
     SqlTriggerSteps "sqlTriggerSteps" Count "connection" "Statements in one trigger: `SQLITE_LIMIT_TRIGGER_STEPS`."
+    SqlFunctionSteps "sqlFunctionSteps" Ops "connection" "One call of a function that compares each byte of one argument with each of another: both sizes multiplied, and sixteen times that for trim."
 }
 
 impl Meter {

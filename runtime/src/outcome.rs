@@ -87,6 +87,8 @@ classes! {
     LimitSqlParser = "limit.sql-parser",
     /// Too many objects in the schema.
     LimitSqlSchema = "limit.sql-schema",
+    /// A function whose time grows with the product of what it is given, given too much.
+    LimitSqlFunction = "limit.sql-function",
     /// An export that the contract requires is not there.
     ContractMissingExport = "contract.missing-export",
     /// An export has another kind or type than the contract says.
@@ -151,6 +153,7 @@ impl Class {
             Self::LimitSqlTrigger => &[Meter::SqlTriggerDepth, Meter::SqlTriggerSteps],
             Self::LimitSqlParser => &[Meter::SqlParserDepth],
             Self::LimitSqlSchema => &[Meter::SqlSchema],
+            Self::LimitSqlFunction => &[Meter::SqlFunctionSteps],
             Self::GuestTooLarge => &[Meter::LoadGuest],
             _ => &[],
         }

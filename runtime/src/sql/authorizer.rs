@@ -30,22 +30,20 @@ impl Reported {
         Some(Resource::table(self.database.as_deref().unwrap_or("main"), table))
     }
 
-    /// A column that this read or update tells about, and that the guest may not read; and how it tells.
+    /// A column that this read or write tells about, and that the guest may not read; and how it tells.
     pub(super) fn tells<'t>(&self, told: &'t Told) -> Option<(&'t Resource, &'static str)> {
-        let (table, column) = (self.first.as_deref()?, self.second.as_deref()?);
+        let table = self.first.as_deref()?;
         let database = self.database.as_deref().unwrap_or("main");
-        let resource = Resource::column(database, table, column);
+        let column = || Some(Resource::column(database, table, self.second.as_deref()?));
         match SqlAction::from_code(self.code)? {
             SqlAction::Read => {
-                let kept = told.by_reading(&Resource::table(database, table), &resource)?;
+                let kept = told.by_reading(&Resource::table(database, table), &column()?)?;
                 Some((kept, "what is read here is made of it"))
             }
-            SqlAction::Update => {
-                let compared = told.by_updating(&resource)?;
-                Some((
-                    compared,
-                    "whether this update fails depends on it, by a `check` of the table",
-                ))
+            SqlAction::Update => told.by_updating(&column()?),
+            SqlAction::Insert => {
+                let taken = told.by_inserting(&Resource::table(database, table))?;
+                Some((taken, "whether this insert fails depends on it, because it is `unique`"))
             }
             _ => None,
         }
@@ -97,12 +95,14 @@ pub(super) fn allows_replacing(gate: &Gate, table: &Resource) -> bool {
 }
 
 /// Ends the guest for reading or writing what tells of `column`, which is not granted.
-pub(super) fn deny_told(gate: &Gate, column: &Resource, why: &str) {
+pub(super) fn deny_told(gate: &Gate, column: &Resource, why: &str) -> Refusal {
     let denied = gate
         .ask(Action::Sql(SqlAction::Read), column, &[])
         .err()
         .unwrap_or_default();
-    gate.refuse(denial(SqlAction::Read, format!("{denied}, and {why}")));
+    let refusal = denial(SqlAction::Read, format!("{denied}, and {why}"));
+    gate.refuse(refusal.clone());
+    refusal
 }
 
 /// Ends the guest for reading the rows of a table that is not granted.

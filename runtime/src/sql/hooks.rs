@@ -13,9 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rusqlite::{Connection, ffi};
 
 use super::authorizer::{self, Reported};
+use super::indexes::Root;
 use super::unreported::{Replacing, Told};
 use crate::deadline::Deadline;
 use crate::gate::Gate;
+use crate::outcome::Refusal;
 
 /// Opcodes between two looks at the clock. 1000 cost at most 2 % on scans, and are reached in well under a
 /// millisecond unless a single opcode does the work.
@@ -84,6 +86,19 @@ impl Hooks {
     /// Tells what the statements to come tell of columns that may not be read.
     pub(super) fn expect_told(&self, told: Told) {
         *self.told.borrow_mut() = told;
+    }
+
+    /// Whether the order in which rows are read can tell of a column that may not be.
+    pub(super) fn expects_order(&self) -> bool {
+        self.told.borrow().has_order()
+    }
+
+    /// Why rows may not be read from these trees in their order, if they may not.
+    pub(super) fn order_refusal(&self, trees: &[Root]) -> Option<Refusal> {
+        let told = self.told.borrow();
+        let column = told.by_order(trees)?;
+        let why = "rows come in its order, by an index: write `not indexed` after the table";
+        Some(authorizer::deny_told(&self.gate, column, why))
     }
 
     fn judges(&self, reported: &Reported) -> bool {

@@ -3,13 +3,15 @@
 //! [`session`] opens a database inside a plan and runs scripts on it; [`hooks`] are the two callbacks
 //! that SQLite makes while it does, [`authorizer`] judges what it reports and [`unreported`]
 //! what it does not, and [`refusal`] reads a cause out of SQLite's answer. [`build`] asks how SQLite was compiled, and
-//! [`files`] has it ask for its files. What one opcode does
-//! inside itself none of these can interrupt: that is what the worker process is for.
+//! [`files`] has it ask for its files. What one opcode does inside itself none of these can interrupt: [`functions`] bounds
+//! the functions that could be given a minute's work, and for the rest there is the worker process.
 
 mod authorizer;
 mod build;
 mod files;
+mod functions;
 mod hooks;
+mod indexes;
 pub(crate) mod keywords;
 mod limits;
 mod refusal;

@@ -15,7 +15,7 @@ use super::hooks::Hooks;
 use super::limits;
 use super::refusal::{self, Phase};
 use super::unreported::{self, Told, Unreported};
-use super::{authorizer, files};
+use super::{authorizer, files, functions, indexes};
 use crate::deadline::Deadline;
 use crate::error::RuntimeError;
 use crate::gate::{Gate, beyond};
@@ -95,6 +95,7 @@ impl Session {
         if self.gate.has(Layer::Limits) {
             limits::lower(&self.connection, &self.gate)?;
         }
+        functions::bound(&self.connection, &self.gate, self.deadline)?;
         if self.gate.has(Layer::Deadline) {
             self.hooks.watch_the_clock(&self.connection);
         }
@@ -150,6 +151,7 @@ impl Session {
             let Some(mut statement) = self.prepare(&mut batch)? else {
                 return Ok(Cut::No);
             };
+            self.ask_about_order(&statement)?;
             let mut result = StatementResult::default();
             let before = self.connection.total_changes();
             let ended = step(&mut statement, &self.gate, &mut self.spent.borrow_mut(), &mut result);
@@ -184,6 +186,19 @@ impl Session {
             // The schema does not read: neither will the guest's own statement.
             Err(error) => Err(self.stop(&error, Phase::Prepare)),
         }
+    }
+
+    /// Asks about the order in which rows will be read, where an index could tell of what may not be.
+    fn ask_about_order(&self, statement: &Statement<'_>) -> Result<(), Stop> {
+        if statement.is_explain() != 0 || !self.hooks.expects_order() {
+            return Ok(());
+        }
+        let trees = self
+            .as_host(|connection| indexes::walked(connection, statement))
+            .map_err(|error| self.stop(&error, Phase::Prepare))?;
+        self.hooks
+            .order_refusal(&trees)
+            .map_or(Ok(()), |refusal| Err(Stop::Refused(refusal)))
     }
 
     /// The next statement of a script; `None` at its end.
@@ -287,7 +302,7 @@ impl Session {
             return Stop::Refused(refusal);
         }
         let read = self.outer_refusal(error).or_else(|| refusal::read(error, phase));
-        let Some(mut refusal) = read else {
+        let Some(mut refusal) = read.filter(|_| !self.is_disk_full(error)) else {
             return Stop::Unknown(unusable(self.database.as_deref(), error));
         };
         if self.is_write_to_a_full_database(error) {
@@ -328,6 +343,12 @@ impl Session {
             }
             _ => None,
         }
+    }
+
+    /// Whether the file system has no room left: that is nobody's bound, and not the guest's doing.
+    fn is_disk_full(&self, error: &rusqlite::Error) -> bool {
+        let is_full = refusal::code(error).is_some_and(|code| code & 0xff == ffi::SQLITE_FULL);
+        is_full && self.system_error() == libc::ENOSPC
     }
 
     /// What `errno` was when SQLite last failed.

@@ -6,6 +6,8 @@
 //! * `UPDATE … SET rowid` writes the column that is the primary key, and reports another name.
 //! * `REPLACE` deletes the rows that stand in its way, and only an insert or update is reported: in a statement, also in
 //!   the triggers that it fires, or in a table's own definition.
+//! * A row that is written fails where a `UNIQUE` column has its value already, whoever may read that column; and rows that
+//!   are read by an index come in the order of its columns.
 //! * A generated column, a `CHECK` and the tables in which a virtual table keeps its rows tell of other columns than the
 //!   one that is reported: [`Told`].
 //!
@@ -18,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, ffi};
 use stockade_policies::{Action, Resource, SqlAction};
 
+use super::indexes::{Root, indexes};
 use super::refusal;
 use super::tokens::{Token, tokens};
 use crate::gate::Gate;
@@ -85,8 +88,16 @@ pub(super) struct Told {
     /// By the id of the column that is read, or of the table.
     by_reading: BTreeMap<String, Resource>,
     /// By the id of the column that is updated.
-    by_updating: BTreeMap<String, Resource>,
+    by_updating: BTreeMap<String, (Resource, &'static str)>,
+    /// By the id of the table that rows are inserted into.
+    by_inserting: BTreeMap<String, Resource>,
+    /// By the tree that rows are read from in its order.
+    by_order: BTreeMap<Root, Resource>,
 }
+
+/// How an update tells of a column that it does not name.
+const BY_CHECK: &str = "whether this update fails depends on it, by a `check` of the table";
+const BY_UNIQUE: &str = "whether this update fails depends on it, because it is `unique`";
 
 impl Told {
     /// What tells about columns that the plan does not let the guest read. `connection` must be asked as the host.
@@ -103,8 +114,31 @@ impl Told {
                 let (table, definition) = row?;
                 told.add(&schema, &table, &Definition::of(&tokens(&definition)), gate);
             }
+            told.add_indexes(&schema, connection, gate)?;
         }
         Ok(told)
+    }
+
+    /// What the indexes on columns tell that may not be read. Whoever writes a row learns whether what must be the only one
+    /// is there, and whoever reads rows by an index learns how they are ordered. Row ids alone are spared, which are found
+    /// by counting.
+    fn add_indexes(&mut self, schema: &str, connection: &Connection, gate: &Gate) -> rusqlite::Result<()> {
+        let is_hidden = |column: &&Resource| !gate.would_allow(Action::Sql(SqlAction::Read), column, &[]);
+        for index in indexes(connection, schema)? {
+            let Some(hidden) = index.columns.iter().find(is_hidden).cloned() else {
+                continue;
+            };
+            if index.is_unique {
+                let told = index
+                    .columns
+                    .iter()
+                    .map(|column| (column.id(), (hidden.clone(), BY_UNIQUE)));
+                self.by_updating.extend(told);
+                self.by_inserting.insert(index.table.id(), hidden.clone());
+            }
+            self.by_order.insert(index.root, hidden);
+        }
+        Ok(())
     }
 
     fn add(&mut self, schema: &str, table: &str, definition: &Definition, gate: &Gate) {
@@ -123,7 +157,7 @@ impl Told {
                 // A primary key is updated under other names too, and which column is one the definition need not say.
                 let row_id = ROW_ID.iter().map(|name| Resource::column(schema, table, name).id());
                 let ids = compared.iter().map(|name| column(name).id()).chain(row_id);
-                self.by_updating.extend(ids.map(|id| (id, other.clone())));
+                self.by_updating.extend(ids.map(|id| (id, (other.clone(), BY_CHECK))));
             }
         }
         if let Some(kept) = definition.keeps.as_ref().and_then(hidden) {
@@ -143,12 +177,30 @@ impl Told {
         of_column.or_else(|| self.by_reading.get(&table.id()))
     }
 
-    /// The column that an update of `column` tells about: whether it fails depends on both.
-    pub(super) fn by_updating(&self, column: &Resource) -> Option<&Resource> {
+    /// The column that an update of `column` tells about, and how: whether it fails depends on both.
+    pub(super) fn by_updating(&self, column: &Resource) -> Option<(&Resource, &'static str)> {
         if self.by_updating.is_empty() {
             return None;
         }
-        self.by_updating.get(&column.id())
+        self.by_updating.get(&column.id()).map(|(told, why)| (told, *why))
+    }
+
+    /// The column that an insert into `table` tells about: whether it fails depends on the values that are there.
+    pub(super) fn by_inserting(&self, table: &Resource) -> Option<&Resource> {
+        if self.by_inserting.is_empty() {
+            return None;
+        }
+        self.by_inserting.get(&table.id())
+    }
+
+    /// Whether the order of rows can tell of anything.
+    pub(super) fn has_order(&self) -> bool {
+        !self.by_order.is_empty()
+    }
+
+    /// The column that rows tell about which are read from one of these trees in its order.
+    pub(super) fn by_order(&self, trees: &[Root]) -> Option<&Resource> {
+        trees.iter().find_map(|tree| self.by_order.get(tree))
     }
 }
 
@@ -409,7 +461,7 @@ fn is_keyword(token: &Token, keyword: &str) -> bool {
 
 fn name(token: &Token) -> Option<String> {
     match token {
-        Token::Word(name) | Token::Quoted(name) => Some(name.to_ascii_lowercase()),
+        Token::Word(name) | Token::Name(name) | Token::Text(name) => Some(name.to_ascii_lowercase()),
         Token::Symbol(_) => None,
     }
 }
