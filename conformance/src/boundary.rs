@@ -104,7 +104,7 @@ fn pair(meter: Meter, bound: u64) -> Option<Pair> {
         Meter::GrowHeap => (sorting, (C::LimitMemory, Layer::Heap)),
         Meter::GrowDatabase => (pages, quota(C::LimitStorage)),
         Meter::SqlLength => (value_of, limits(C::LimitSqlValue)),
-        Meter::SqlSqlLength => (script_of, limits(C::LimitSqlLength)),
+        Meter::SqlSqlLength => (script_of, (C::LimitSqlLength, Layer::Screen)),
         Meter::SqlColumn => (columns, limits(C::LimitSqlColumns)),
         Meter::SqlExprDepth => (deep, limits(C::LimitSqlExpr)),
         Meter::SqlCompoundSelect => (terms, limits(C::LimitSqlCompound)),

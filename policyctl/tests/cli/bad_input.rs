@@ -50,6 +50,18 @@ fn guests_that_are_refused_before_they_run() {
     );
 }
 
+/// A million statements are as long as one that is too long: nobody looks at them.
+#[test]
+fn a_million_statements() {
+    let folder = Folder::new();
+    fs::write(folder.path("many.sql"), "select 1;".repeat(1_000_000)).unwrap();
+    let ran = folder.run(&["run", "--profile", "trusted", "many.sql"]);
+    assert_refused(&ran, "limit.sql-length by `screen`");
+    fs::write(folder.path("fewer.sql"), "select 1;".repeat(10_000)).unwrap();
+    let ran = folder.run(&["run", "--profile", "trusted", "fewer.sql"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}
+
 #[test]
 fn databases_that_cannot_be_used() {
     let folder = Folder::new();

@@ -7,6 +7,7 @@ mod beside;
 mod changes;
 mod checking;
 mod documented;
+mod file_systems;
 mod folder;
 mod leftovers;
 mod policy_tests;

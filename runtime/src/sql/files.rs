@@ -2,10 +2,11 @@
 //! porter (`xSetSystemCall`, <https://sqlite.org/c3ref/vfs.html>). Descriptors that are open, locks among them, it uses as
 //! ever.
 
-use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::ffi;
 
@@ -24,7 +25,8 @@ pub(crate) fn ask_for_files() {
         let Some(set) = vfs.as_ref().and_then(|found| found.xSetSystemCall) else {
             return;
         };
-        let calls: [(&CStr, Call); 7] = [
+        let calls: [(&CStr, Call); 8] = [
+            (c"pwrite", std::mem::transmute::<Write, Call>(pwrite)),
             (c"open", std::mem::transmute::<Open, Call>(open)),
             (c"access", std::mem::transmute::<Access, Call>(access)),
             (c"stat", std::mem::transmute::<Stat, Call>(stat)),
@@ -47,6 +49,14 @@ pub(super) fn take_refusal() -> Option<PathBuf> {
     door::take_refusal()
 }
 
+/// Whether the file system had no room for what was written, since this was last asked: SQLite says of that what it says of a
+/// guest that meets its bound.
+pub(super) fn take_disk_full() -> bool {
+    DISK_IS_FULL.swap(false, Ordering::Relaxed)
+}
+
+static DISK_IS_FULL: AtomicBool = AtomicBool::new(false);
+
 /// What SQLite takes for any of them.
 type Call = unsafe extern "C" fn();
 type Open = unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int;
@@ -54,6 +64,7 @@ type Access = unsafe extern "C" fn(*const c_char, c_int) -> c_int;
 type Stat = unsafe extern "C" fn(*const c_char, *mut libc::stat) -> c_int;
 type ReadLink = unsafe extern "C" fn(*const c_char, *mut c_char, usize) -> isize;
 type Unlink = unsafe extern "C" fn(*const c_char) -> c_int;
+type Write = unsafe extern "C" fn(c_int, *const c_void, usize, libc::off_t) -> isize;
 type OpenDirectory = unsafe extern "C" fn(*const c_char, *mut c_int) -> c_int;
 
 #[expect(unsafe_code, reason = "called by SQLite")]
@@ -124,6 +135,18 @@ unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
     // SAFETY: as in `open`.
     let answer = unsafe { ask(path, What::Remove) };
     answer.map_or_else(failed, |_| 0)
+}
+
+#[expect(unsafe_code, reason = "called by SQLite")]
+unsafe extern "C" fn pwrite(file: c_int, bytes: *const c_void, count: usize, offset: libc::off_t) -> isize {
+    // SAFETY: SQLite hands over a descriptor of its own and `count` bytes; the C library sets its own `errno`.
+    unsafe {
+        let written = libc::pwrite(file, bytes, count, offset);
+        if written < 0 && *libc::__errno_location() == libc::ENOSPC {
+            DISK_IS_FULL.store(true, Ordering::Relaxed);
+        }
+        written
+    }
 }
 
 /// SQLite opens a folder only to have what happened in it last. The porter sees to that itself, and no descriptor of a

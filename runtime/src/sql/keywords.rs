@@ -4,9 +4,10 @@
 //! anywhere but at the start of a statement. What stands in comments is not there. In doubt a word passes: the authorizer
 //! is asked about all that SQLite makes of it, and this layer does not need to be right about more than it refuses.
 
-use stockade_policies::{Action, Plan, Question, Resource, SqlAction};
+use stockade_policies::{Action, Meter, Plan, Question, Resource, SqlAction};
 
 use super::tokens::{Token, tokens};
+use crate::gate::beyond;
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
 
@@ -82,13 +83,23 @@ const TABLES: &[&str] = &["sqlite_dbpage"];
 
 /// Why the script must not reach SQLite, if so.
 pub(crate) fn refusal(script: &str, plan: &Plan) -> Option<Refusal> {
+    let longest = plan.bound(Meter::SqlSqlLength);
+    // It is handed to SQLite whole. What is too long for that is too long to be looked at.
+    if !longest.permits(script.len() as u64) {
+        let detail = format!(
+            "{}, and {} were given",
+            beyond(Meter::SqlSqlLength, longest),
+            script.len()
+        );
+        return Some(Refusal::by(Layer::Screen, Class::LimitSqlLength, detail));
+    }
     let tokens = tokens(script);
     statement_refusal(&tokens, plan)
         .or_else(|| function_refusal(&tokens, plan))
         .or_else(|| table_refusal(&tokens, plan))
 }
 
-fn statement_refusal(tokens: &[Token], plan: &Plan) -> Option<Refusal> {
+fn statement_refusal(tokens: &[Token<'_>], plan: &Plan) -> Option<Refusal> {
     statements(tokens).find_map(|statement| {
         let (words, actions) = asked_about(statement)?;
         let is_granted = |action: &SqlAction| plan.bit(Action::Sql(*action)) != Some(false);
@@ -107,8 +118,8 @@ fn statement_refusal(tokens: &[Token], plan: &Plan) -> Option<Refusal> {
 }
 
 /// What a statement begins with, and what SQLite would ask about it; `None` for what is not screened.
-fn asked_about(statement: &[Token]) -> Option<(String, &'static [SqlAction])> {
-    let first = word(statement.first()?)?;
+fn asked_about(statement: &[Token<'_>]) -> Option<(String, &'static [SqlAction])> {
+    let first = statement.first()?.word()?;
     if let Some((name, actions)) = STATEMENTS.iter().find(|(name, _)| is(first, name)) {
         return Some(((*name).to_owned(), actions));
     }
@@ -116,7 +127,7 @@ fn asked_about(statement: &[Token]) -> Option<(String, &'static [SqlAction])> {
     if !is_create && !is(first, "drop") {
         return None;
     }
-    let kinds = statement.iter().skip(1).map_while(word);
+    let kinds = statement.iter().skip(1).map_while(Token::word);
     let mut kinds = kinds.skip_while(|kind| ["temp", "temporary", "unique"].iter().any(|skipped| is(kind, skipped)));
     let kind = kinds.next()?;
     let (kind, create, drop) = DEFINITIONS.iter().find(|(name, ..)| is(kind, name))?;
@@ -129,7 +140,7 @@ fn asked_about(statement: &[Token]) -> Option<(String, &'static [SqlAction])> {
 
 /// Where each statement begins, without an `explain` before it. What a trigger does stands between semicolons too, and is
 /// asked about when it is set off.
-fn statements(tokens: &[Token]) -> impl Iterator<Item = &[Token]> {
+fn statements<'t, 'a>(tokens: &'t [Token<'a>]) -> impl Iterator<Item = &'t [Token<'a>]> {
     let mut rest = tokens;
     std::iter::from_fn(move || {
         while let [Token::Symbol(';'), after @ ..] = rest {
@@ -149,8 +160,8 @@ fn statements(tokens: &[Token]) -> impl Iterator<Item = &[Token]> {
     })
 }
 
-fn without_explain(tokens: &[Token]) -> &[Token] {
-    let is_word = |token: &Token, wanted: &str| word(token).is_some_and(|word| is(word, wanted));
+fn without_explain<'t, 'a>(tokens: &'t [Token<'a>]) -> &'t [Token<'a>] {
+    let is_word = |token: &Token<'_>, wanted: &str| token.word().is_some_and(|word| is(word, wanted));
     match tokens {
         [explain, query, plan, rest @ ..]
             if is_word(explain, "explain") && is_word(query, "query") && is_word(plan, "plan") =>
@@ -162,18 +173,18 @@ fn without_explain(tokens: &[Token]) -> &[Token] {
     }
 }
 
-fn begins_trigger(statement: &[Token]) -> bool {
+fn begins_trigger(statement: &[Token<'_>]) -> bool {
     asked_about(statement).is_some_and(|(words, _)| words == "create trigger")
 }
 
-fn statement_length(tokens: &[Token]) -> usize {
+fn statement_length(tokens: &[Token<'_>]) -> usize {
     let end = tokens.iter().position(|token| *token == Token::Symbol(';'));
     end.unwrap_or(tokens.len())
 }
 
 /// A trigger ends at the `end` that stands after a semicolon: <https://sqlite.org/c3ref/complete.html>.
-fn trigger_length(tokens: &[Token]) -> usize {
-    let ends = |pair: &[Token]| match pair {
+fn trigger_length(tokens: &[Token<'_>]) -> usize {
+    let ends = |pair: &[Token<'_>]| match pair {
         [Token::Symbol(';'), Token::Word(word)] => is(word, "end"),
         _ => false,
     };
@@ -181,7 +192,7 @@ fn trigger_length(tokens: &[Token]) -> usize {
     end.map_or(tokens.len(), |end| end + 2)
 }
 
-fn function_refusal(tokens: &[Token], plan: &Plan) -> Option<Refusal> {
+fn function_refusal(tokens: &[Token<'_>], plan: &Plan) -> Option<Refusal> {
     let mut listed = (0..tokens.len())
         .filter_map(|at| Some((at, listed_function(tokens.get(at)?)?)))
         .peekable();
@@ -198,17 +209,14 @@ fn function_refusal(tokens: &[Token], plan: &Plan) -> Option<Refusal> {
 }
 
 /// The name in lower case, where it is one of [`FUNCTIONS`].
-fn listed_function(token: &Token) -> Option<String> {
-    let (Token::Word(name) | Token::Name(name)) = token else {
-        return None;
-    };
-    let name = name.to_ascii_lowercase();
+fn listed_function(token: &Token<'_>) -> Option<String> {
+    let name = token.name()?.to_ascii_lowercase();
     let is_listed = |listed: &&str| name == **listed || (listed.ends_with('_') && name.starts_with(*listed));
     FUNCTIONS.iter().any(|listed| is_listed(&listed)).then_some(name)
 }
 
 /// Whether the name here is called: it stands before a parenthesis, and names no table.
-fn is_called(tokens: &[Token], at: usize, closing: &[Option<usize>]) -> bool {
+fn is_called(tokens: &[Token<'_>], at: usize, closing: &[Option<usize>]) -> bool {
     if tokens.get(at + 1) != Some(&Token::Symbol('(')) {
         return false;
     }
@@ -219,7 +227,7 @@ fn is_called(tokens: &[Token], at: usize, closing: &[Option<usize>]) -> bool {
 }
 
 /// Whether what stands before a name says that it is a table's.
-fn stands_for_table(before: &[Token]) -> bool {
+fn stands_for_table(before: &[Token<'_>]) -> bool {
     const BEFORE_TABLES: [&str; 8] = [
         "as",
         "exists",
@@ -231,7 +239,7 @@ fn stands_for_table(before: &[Token]) -> bool {
         "with",
     ];
     let is_any_of =
-        |token: &Token, wanted: &[&str]| word(token).is_some_and(|word| wanted.iter().any(|one| is(word, one)));
+        |token: &Token<'_>, wanted: &[&str]| token.word().is_some_and(|word| wanted.iter().any(|one| is(word, one)));
     match before {
         [.., Token::Symbol('.')] => true,
         // `create index main.i on edit(x)`, and not `join main.t on edit(x)`.
@@ -244,15 +252,19 @@ fn stands_for_table(before: &[Token]) -> bool {
 }
 
 /// Whether `as (` follows, or `as materialized (`.
-fn is_defined(after: &[Token]) -> bool {
+fn is_defined(after: &[Token<'_>]) -> bool {
     let mut after = after.iter();
-    let is_as = after.next().and_then(word).is_some_and(|word| is(word, "as"));
-    let is_hint = |token: &&Token| word(token).is_some_and(|word| is(word, "not") || is(word, "materialized"));
+    let is_as = after.next().and_then(Token::word).is_some_and(|word| is(word, "as"));
+    let is_hint = |token: &&Token<'_>| {
+        token
+            .word()
+            .is_some_and(|word| is(word, "not") || is(word, "materialized"))
+    };
     is_as && after.find(|token| !is_hint(token)) == Some(&Token::Symbol('('))
 }
 
 /// For each parenthesis that opens, where it closes.
-fn closing(tokens: &[Token]) -> Vec<Option<usize>> {
+fn closing(tokens: &[Token<'_>]) -> Vec<Option<usize>> {
     let mut closing = vec![None; tokens.len()];
     let mut open = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
@@ -269,14 +281,17 @@ fn closing(tokens: &[Token]) -> Vec<Option<usize>> {
     closing
 }
 
-fn table_refusal(tokens: &[Token], plan: &Plan) -> Option<Refusal> {
+fn table_refusal(tokens: &[Token<'_>], plan: &Plan) -> Option<Refusal> {
     const BEFORE: [&str; 4] = ["from", "into", "join", "update"];
     tokens.windows(2).find_map(|pair| {
-        let [before, Token::Word(name) | Token::Name(name) | Token::Text(name)] = pair else {
+        let [before, table] = pair else {
             return None;
         };
+        let name = table.name_or_text()?;
         let stands_for_table = *before == Token::Symbol('.')
-            || word(before).is_some_and(|before| BEFORE.iter().any(|listed| is(before, listed)));
+            || before
+                .word()
+                .is_some_and(|before| BEFORE.iter().any(|listed| is(before, listed)));
         let name = TABLES.iter().find(|listed| is(name, listed))?;
         let any_column = Resource::column("main", name, "");
         (stands_for_table && !is_granted(plan, SqlAction::Read, &any_column)).then(|| {
@@ -293,13 +308,6 @@ fn is_granted(plan: &Plan, action: SqlAction, resource: &Resource) -> bool {
         context: &[],
     };
     plan.decide(&question).allowed
-}
-
-fn word(token: &Token) -> Option<&str> {
-    match token {
-        Token::Word(word) => Some(word),
-        Token::Name(_) | Token::Text(_) | Token::Symbol(_) => None,
-    }
 }
 
 fn is(word: &str, wanted: &str) -> bool {

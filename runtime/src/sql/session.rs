@@ -68,6 +68,7 @@ impl Session {
         let unusable = |error: rusqlite::Error| unusable(database, &error);
         // What an earlier guest was refused is not this one's affair.
         files::take_refusal();
+        files::take_disk_full();
         let opened = if gate.has(Layer::Limits) {
             limits::open_hardened(database)
         } else {
@@ -302,7 +303,7 @@ impl Session {
             return Stop::Refused(refusal);
         }
         let read = self.outer_refusal(error).or_else(|| refusal::read(error, phase));
-        let Some(mut refusal) = read.filter(|_| !self.is_disk_full(error)) else {
+        let Some(mut refusal) = read.filter(|_| !Self::is_disk_full(error)) else {
             return Stop::Unknown(unusable(self.database.as_deref(), error));
         };
         if self.is_write_to_a_full_database(error) {
@@ -345,10 +346,10 @@ impl Session {
         }
     }
 
-    /// Whether the file system has no room left: that is nobody's bound, and not the guest's doing.
-    fn is_disk_full(&self, error: &rusqlite::Error) -> bool {
+    /// Whether the file system had no room left: that is nobody's bound, and not the guest's doing. Only a worker knows.
+    fn is_disk_full(error: &rusqlite::Error) -> bool {
         let is_full = refusal::code(error).is_some_and(|code| code & 0xff == ffi::SQLITE_FULL);
-        is_full && self.system_error() == libc::ENOSPC
+        is_full && files::take_disk_full()
     }
 
     /// What `errno` was when SQLite last failed.

@@ -3,21 +3,50 @@
 //! For questions that words alone answer. It never fails: what SQLite would reject is cut into something, and SQLite
 //! rejects it afterwards.
 
+use std::borrow::Cow;
+
 /// A piece of SQL. Comments and white space are none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Token {
+pub(super) enum Token<'a> {
     /// A keyword, a number or a name that is not quoted.
-    Word(String),
+    Word(&'a str),
     /// A name in double quotes, backticks or brackets, without them.
-    Name(String),
+    Name(Cow<'a, str>),
     /// A text, without its quotes. Where a name is expected, SQLite takes it for one.
-    Text(String),
+    Text(Cow<'a, str>),
     /// Anything else, a character at a time.
     Symbol(char),
 }
 
+impl Token<'_> {
+    /// A word that is not quoted: only such a one can be a keyword.
+    pub(super) fn word(&self) -> Option<&str> {
+        match self {
+            Self::Word(word) => Some(word),
+            Self::Name(_) | Self::Text(_) | Self::Symbol(_) => None,
+        }
+    }
+
+    /// What may name a function.
+    pub(super) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Word(name) => Some(name),
+            Self::Name(name) => Some(name),
+            Self::Text(_) | Self::Symbol(_) => None,
+        }
+    }
+
+    /// What may name a table or a column.
+    pub(super) fn name_or_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            other => other.name(),
+        }
+    }
+}
+
 /// The tokens of `script`, in order.
-pub(super) fn tokens(script: &str) -> Vec<Token> {
+pub(super) fn tokens(script: &str) -> Vec<Token<'_>> {
     let mut rest = script;
     let mut found = Vec::new();
     while let Some(first) = rest.chars().next() {
@@ -47,20 +76,28 @@ fn comment_length(rest: &str) -> usize {
 }
 
 /// Text up to the closing quote; a doubled one stands for itself.
-fn quoted(rest: &str, quote: char) -> (Option<Token>, usize) {
+fn quoted(rest: &str, quote: char) -> (Option<Token<'_>>, usize) {
     let token = if quote == '\'' { Token::Text } else { Token::Name };
-    let mut text = String::new();
-    let mut characters = rest.char_indices().skip(1).peekable();
-    while let Some((at, character)) = characters.next() {
-        if character != quote {
-            text.push(character);
-        } else if characters.next_if(|(_, next)| *next == quote).is_some() {
-            text.push(quote);
-        } else {
-            return (Some(token(text)), at + quote.len_utf8());
+    let body = rest.get(1..).unwrap_or_default();
+    let mut has_doubled = false;
+    let mut from = 0;
+    let end = loop {
+        let Some(at) = body.get(from..).and_then(|left| left.find(quote)).map(|at| from + at) else {
+            break body.len();
+        };
+        if !body.get(at + 1..).is_some_and(|after| after.starts_with(quote)) {
+            break at;
         }
-    }
-    (Some(token(text)), rest.len())
+        has_doubled = true;
+        from = at + 2;
+    };
+    let text = body.get(..end).unwrap_or_default();
+    let text = if has_doubled {
+        Cow::Owned(text.replace(&format!("{quote}{quote}"), &quote.to_string()))
+    } else {
+        Cow::Borrowed(text)
+    };
+    (Some(token(text)), end + 2)
 }
 
 /// A parameter with a number: what follows the digits is a token of its own.
@@ -94,16 +131,15 @@ fn variable_length(rest: &str) -> usize {
     end
 }
 
-fn bracketed(rest: &str) -> (Option<Token>, usize) {
+fn bracketed(rest: &str) -> (Option<Token<'_>>, usize) {
     let end = rest.find(']').unwrap_or(rest.len());
-    let text = rest.get(1..end).unwrap_or_default().to_owned();
-    (Some(Token::Name(text)), end + 1)
+    let text = rest.get(1..end).unwrap_or_default();
+    (Some(Token::Name(text.into())), end + 1)
 }
 
-fn word(rest: &str) -> (Option<Token>, usize) {
+fn word(rest: &str) -> (Option<Token<'_>>, usize) {
     let end = rest.find(|character| !is_word(character)).unwrap_or(rest.len());
-    let text = rest.get(..end).unwrap_or_default().to_owned();
-    (Some(Token::Word(text)), end)
+    (Some(Token::Word(rest.get(..end).unwrap_or_default())), end)
 }
 
 fn is_word(character: char) -> bool {
@@ -114,16 +150,16 @@ fn is_word(character: char) -> bool {
 mod tests {
     use super::*;
 
-    fn word(text: &str) -> Token {
-        Token::Word(text.to_owned())
+    fn word(text: &str) -> Token<'_> {
+        Token::Word(text)
     }
 
-    fn name(text: &str) -> Token {
-        Token::Name(text.to_owned())
+    fn name(text: &str) -> Token<'_> {
+        Token::Name(text.into())
     }
 
-    fn text(text: &str) -> Token {
-        Token::Text(text.to_owned())
+    fn text(text: &str) -> Token<'_> {
+        Token::Text(text.into())
     }
 
     #[test]

@@ -218,7 +218,7 @@ struct Definition {
 }
 
 impl Definition {
-    fn of(tokens: &[Token]) -> Self {
+    fn of(tokens: &[Token<'_>]) -> Self {
         let mut found = Self::default();
         let is_virtual = tokens.get(1).is_some_and(|token| is_keyword(token, "virtual"));
         let mut depth = 0_usize;
@@ -276,7 +276,7 @@ impl Definition {
 }
 
 /// The names in the parentheses that `tokens` begin with; none where they begin with something else.
-fn in_parentheses(tokens: &[Token]) -> BTreeSet<String> {
+fn in_parentheses(tokens: &[Token<'_>]) -> BTreeSet<String> {
     let mut depth = 0_usize;
     let mut names = BTreeSet::new();
     for token in tokens {
@@ -435,7 +435,7 @@ impl Unreported {
 type Denied = (SqlAction, Resource, &'static str);
 
 /// The names between the parentheses after each `using`.
-fn using(tokens: &[Token]) -> BTreeSet<String> {
+fn using(tokens: &[Token<'_>]) -> BTreeSet<String> {
     let after = |at: usize| tokens.get(at + 1..).unwrap_or_default();
     let lists = tokens
         .iter()
@@ -448,22 +448,19 @@ fn using(tokens: &[Token]) -> BTreeSet<String> {
 }
 
 /// The conflict clause, not the function.
-fn replaces(tokens: &[Token]) -> bool {
+fn replaces(tokens: &[Token<'_>]) -> bool {
     tokens
         .iter()
         .enumerate()
         .any(|(at, token)| is_keyword(token, "replace") && tokens.get(at + 1) != Some(&Token::Symbol('(')))
 }
 
-fn is_keyword(token: &Token, keyword: &str) -> bool {
-    matches!(token, Token::Word(word) if word.eq_ignore_ascii_case(keyword))
+fn is_keyword(token: &Token<'_>, keyword: &str) -> bool {
+    token.word().is_some_and(|word| word.eq_ignore_ascii_case(keyword))
 }
 
-fn name(token: &Token) -> Option<String> {
-    match token {
-        Token::Word(name) | Token::Name(name) | Token::Text(name) => Some(name.to_ascii_lowercase()),
-        Token::Symbol(_) => None,
-    }
+fn name(token: &Token<'_>) -> Option<String> {
+    token.name_or_text().map(str::to_ascii_lowercase)
 }
 
 struct Column {
