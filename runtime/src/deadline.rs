@@ -4,36 +4,84 @@ use std::time::{Duration, Instant};
 
 use stockade_policies::Bound;
 
+#[cfg(feature = "sql")]
+use crate::ticker::Ticker;
+
 /// A moment after which a guest may not run, or never.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
-    started: Instant,
-    end: Option<Instant>,
+    clock: Clock,
+    /// Microseconds from the clock's beginning.
+    started: u64,
+    end: Option<u64>,
+}
+
+/// What tells the time.
+#[derive(Debug, Clone, Copy)]
+enum Clock {
+    /// The system's, which takes longer to read than SQLite takes for an opcode. It begins at the deadline's start.
+    System(Instant),
+    /// A thread's that reads the system's now and then.
+    #[cfg(feature = "sql")]
+    Ticker(&'static Ticker),
 }
 
 impl Deadline {
     /// Starts the clock now. A bound that reaches beyond the clock's range is as good as none.
     pub(crate) fn start(bound: Bound) -> Self {
-        let started = Instant::now();
         Self {
-            started,
-            end: allowance(bound).and_then(|most| started.checked_add(most)),
+            clock: Clock::System(Instant::now()),
+            started: 0,
+            end: allowance(bound).map(micros),
         }
     }
 
+    /// Starts by a ticker, which costs a load. What is not yet a tick old counts as one, so nobody gets less than the bound
+    /// for being late in a tick. Where the ticker is dead, the time is up.
+    #[cfg(feature = "sql")]
+    pub(crate) fn start_by(ticker: &'static Ticker, bound: Bound) -> Self {
+        let started = ticker.now();
+        let most = allowance(bound).map(|most| micros(most.saturating_add(Ticker::TICK)));
+        Self {
+            clock: Clock::Ticker(ticker),
+            started,
+            end: most.map(|most| started.saturating_add(most)),
+        }
+    }
+
+    /// Whether the time is up, by the clock that started it.
     pub(crate) fn is_over(&self) -> bool {
-        self.end.is_some_and(|end| Instant::now() >= end)
+        self.end.is_some_and(|end| self.now() >= end)
+    }
+
+    /// Whether the time is up, by the system's clock: a ticker may be late.
+    #[cfg(feature = "sql")]
+    pub(crate) fn is_really_over(&self) -> bool {
+        let now = match self.clock {
+            Clock::System(_) => self.now(),
+            Clock::Ticker(ticker) => ticker.real(),
+        };
+        self.end.is_some_and(|end| now >= end)
     }
 
     /// Time left; `None` when there is no end.
     #[cfg(feature = "wasm")]
     pub(crate) fn left(&self) -> Option<Duration> {
-        self.end.map(|end| end.saturating_duration_since(Instant::now()))
+        self.end
+            .map(|end| Duration::from_micros(end.saturating_sub(self.now())))
     }
 
-    /// Microseconds since the start.
+    /// Microseconds since the start, as exactly as the clock tells.
     pub(crate) fn elapsed_us(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+        self.now().saturating_sub(self.started)
+    }
+
+    fn now(&self) -> u64 {
+        match self.clock {
+            Clock::System(start) => micros(start.elapsed()),
+            #[cfg(feature = "sql")]
+            Clock::Ticker(ticker) => ticker.now(),
+        }
     }
 }
 
@@ -43,4 +91,8 @@ pub(crate) fn allowance(bound: Bound) -> Option<Duration> {
         Bound::Limited(millis) => Some(Duration::from_millis(millis)),
         Bound::Unbounded => None,
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

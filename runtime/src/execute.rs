@@ -5,11 +5,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use stockade_policies::Plan;
 
+#[cfg(feature = "sql")]
+use crate::deadline::Deadline;
 use crate::error::RuntimeError;
 use crate::gate::Gate;
 use crate::layer::{Layer, Layers};
 use crate::outcome::{Class, Outcome, Product, Refusal};
 use crate::request::{Guest, Request};
+#[cfg(feature = "sql")]
+use crate::sql::{Cut, Session, Stop};
 
 /// Everything that running a guest takes: what crosses to a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,7 +49,8 @@ pub(crate) fn execute(job: &Job, on_start: &dyn Fn()) -> Result<Outcome, Runtime
     Ok(outcome(&gate, ended))
 }
 
-fn outcome(gate: &Gate, ended: Ended) -> Outcome {
+/// What is said of a guest that ended.
+pub(crate) fn outcome(gate: &Gate, ended: Ended) -> Outcome {
     let (class, layer, detail) = match ended.class {
         Ok(Class::Truncated) => (Class::Truncated, Some(Layer::Quota), ended.detail),
         Ok(class) => (class, None, ended.detail),
@@ -62,24 +67,33 @@ fn outcome(gate: &Gate, ended: Ended) -> Outcome {
         wall_us: ended.wall_us,
         peak_rss_bytes: 0,
         product: ended.product,
-        trail: gate.take_trail(),
+        trail: gate.trail(),
         absent: Layers::NONE,
     }
 }
 
 #[cfg(feature = "sql")]
 fn run_sql(script: &[u8], request: &Request, gate: &Arc<Gate>, started: &dyn Fn()) -> Result<Ended, RuntimeError> {
-    use crate::deadline::Deadline;
-    use crate::sql::{Cut, Session, Stop};
     use stockade_policies::Meter;
 
     let script = String::from_utf8_lossy(script);
     let deadline = Deadline::start(gate.bound(Meter::Elapse));
     let session = Session::open(request.database.as_deref(), gate, deadline)?;
     started();
+    run_script(&session, &script, gate, deadline)
+}
+
+/// Runs a script on a connection that is open.
+#[cfg(feature = "sql")]
+pub(crate) fn run_script(
+    session: &Session,
+    script: &str,
+    gate: &Gate,
+    deadline: Deadline,
+) -> Result<Ended, RuntimeError> {
     let mut product = Product::default();
     let mut detail = String::new();
-    let class = match session.run(&script, &mut product.statements) {
+    let class = match session.run(script, &mut product.statements) {
         Ok(Cut::No) => Ok(Class::Completed),
         Ok(Cut::At(meter)) => {
             detail = crate::gate::beyond(meter, gate.bound(meter));

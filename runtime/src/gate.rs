@@ -3,7 +3,8 @@
 //! Host functions and the SQL authorizer ask here and nowhere else. The gate never executes anything: it answers, and
 //! it writes the answer to the trail. The first refusal ends the guest, so after one nothing is allowed any more.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use stockade_policies::{Action, Bound, Decision, Meter, Plan, Question, Resource, Value};
@@ -12,39 +13,131 @@ use crate::layer::{Layer, Layers};
 use crate::outcome::Refusal;
 use crate::trail::{Event, Trail};
 
-/// Remembers what was written to the trail, so that a million reads of one column are one line.
+/// Remembers what can be written to the trail, so that a million reads of one column are one line.
 /// Bounded, because resource names come from guests.
 const MOST_REMEMBERED: usize = 4096;
 
-/// Answers from a plan, and keeps the trail of one run.
+/// A question that the plan allowed, by the line that it is in the trail. Good until the gate
+/// forgets it: [`Gate::admit_another`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Allowed(usize);
+
+impl Allowed {
+    /// A line for which there was no room: it is counted, not kept.
+    const BEYOND: Self = Self(usize::MAX);
+}
+
+/// Answers from a plan, and keeps the trail of one run at a time.
 pub(crate) struct Gate {
     plan: Plan,
     layers: Layers,
+    /// Whether the book has a refusal, for those who ask often.
+    is_refused: AtomicBool,
     book: Mutex<Book>,
 }
 
-#[derive(Default)]
+/// Lines are written once and numbered, and the trail of a run is a list of numbers until somebody wants to read it.
 struct Book {
-    trail: Trail,
+    lines: Vec<Line>,
+    questions: HashMap<(Action, String), usize>,
+    /// Counts the runs, so that a line knows whether it is in this one's trail.
+    run: u64,
+    trail: Vec<usize>,
+    dropped: u64,
     refusal: Option<Refusal>,
-    written: HashSet<(Action, String)>,
+    /// The trail that was read last, and its numbers.
+    read: (Vec<usize>, Trail),
+}
+
+struct Line {
+    event: Event,
+    written_in: u64,
+}
+
+/// The numbers of the lines that every gate has.
+const ADMITTED: usize = 0;
+const STARTED: usize = 1;
+
+impl Book {
+    fn line(&mut self, event: Event) -> usize {
+        self.lines.push(Line { event, written_in: 0 });
+        self.lines.len() - 1
+    }
+
+    /// Writes a line to the trail, unless it is there.
+    fn write(&mut self, number: usize) {
+        match self.lines.get_mut(number) {
+            Some(line) if line.written_in == self.run => {}
+            Some(line) => {
+                line.written_in = self.run;
+                self.trail.push(number);
+            }
+            None => self.dropped += 1,
+        }
+    }
+
+    fn as_trail(&self) -> Trail {
+        let mut trail = Trail::default();
+        for line in self.trail.iter().filter_map(|&number| self.lines.get(number)) {
+            trail.push(line.event.clone());
+        }
+        trail.drop_more(self.dropped);
+        if let Some(refusal) = &self.refusal {
+            trail.refused(refusal);
+        }
+        trail
+    }
 }
 
 impl Gate {
     pub(crate) fn new(plan: Plan, layers: Layers) -> Self {
-        let mut trail = Trail::default();
-        trail.push(Event::Admitted {
-            profile: plan.principal().profile.clone(),
-            plan: plan.digest().to_owned(),
-        });
+        let mut book = Book {
+            lines: Vec::new(),
+            questions: HashMap::new(),
+            run: 1,
+            trail: Vec::new(),
+            dropped: 0,
+            refusal: None,
+            read: Default::default(),
+        };
+        for event in [
+            Event::Admitted {
+                profile: plan.principal().profile.clone(),
+                plan: plan.digest().to_owned(),
+            },
+            Event::Started,
+        ] {
+            book.line(event);
+        }
+        book.write(ADMITTED);
         Self {
             plan,
             layers,
-            book: Mutex::new(Book {
-                trail,
-                ..Book::default()
-            }),
+            is_refused: AtomicBool::new(false),
+            book: Mutex::new(book),
         }
+    }
+
+    /// Begins the run of another guest inside the same plan, and writes that it is about to start: nothing of the one before is
+    /// in its trail or held against it. Where there were too many questions, all are forgotten; then this is true, and what was
+    /// [`Allowed`] before must not be repeated.
+    #[cfg(feature = "sql")]
+    pub(crate) fn admit_another(&self) -> bool {
+        let mut book = self.book();
+        let is_full = book.lines.len() >= MOST_REMEMBERED;
+        if is_full {
+            book.lines.truncate(STARTED + 1);
+            book.questions.clear();
+            book.read = Default::default();
+        }
+        book.run += 1;
+        book.trail.clear();
+        book.dropped = 0;
+        book.refusal = None;
+        self.is_refused.store(false, Ordering::Release);
+        book.write(ADMITTED);
+        book.write(STARTED);
+        is_full
     }
 
     /// Whether `layer` is in force in this run.
@@ -52,8 +145,14 @@ impl Gate {
         self.layers.contains(layer)
     }
 
-    /// The plan that is asked.
-    #[cfg(all(feature = "sql", feature = "wasm"))]
+    /// The layers in force.
+    #[cfg(feature = "sql")]
+    pub(crate) fn layers(&self) -> Layers {
+        self.layers
+    }
+
+    /// The plan that answers.
+    #[cfg(feature = "sql")]
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -72,7 +171,7 @@ impl Gate {
         action: Action,
         resource: &Resource,
         context: &[(&'static str, Value)],
-    ) -> Result<(), String> {
+    ) -> Result<Allowed, String> {
         let mut book = self.book();
         if book.refusal.is_some() {
             return Err("the guest was refused before".to_owned());
@@ -83,17 +182,35 @@ impl Gate {
             context,
         });
         let why = (!decision.allowed).then(|| denial(action, resource, &decision));
-        let shown = shown(resource);
-        let is_news = book.written.len() < MOST_REMEMBERED && book.written.insert((action, shown.clone()));
-        if is_news || !decision.allowed {
-            book.trail.push(Event::Decided {
-                action: action.id().to_owned(),
-                resource: shown,
-                allowed: decision.allowed,
-                policies: decision.policies,
-            });
+        let key = (action, shown(resource));
+        let known = book.questions.get(&key).copied();
+        let number = match known {
+            Some(number) if decision.allowed => number,
+            None if decision.allowed && book.questions.len() >= MOST_REMEMBERED => Allowed::BEYOND.0,
+            _ => {
+                let number = book.line(Event::Decided {
+                    action: action.id().to_owned(),
+                    resource: key.1.clone(),
+                    allowed: decision.allowed,
+                    policies: decision.policies,
+                });
+                if decision.allowed {
+                    book.questions.insert(key, number);
+                }
+                number
+            }
+        };
+        book.write(number);
+        why.map_or(Ok(Allowed(number)), Err)
+    }
+
+    /// Writes to the trail what the plan allowed before, when the same is done again without asking.
+    #[cfg(feature = "sql")]
+    pub(crate) fn repeat(&self, allowed: &[Allowed]) {
+        let mut book = self.book();
+        for &Allowed(number) in allowed {
+            book.write(number);
         }
-        why.map_or(Ok(()), Err)
     }
 
     /// Whether the plan would allow `action`, without asking on the guest's behalf: nothing is written to the trail.
@@ -109,7 +226,7 @@ impl Gate {
 
     /// Writes that the first guest byte is about to be executed.
     pub(crate) fn started(&self) {
-        self.book().trail.push(Event::Started);
+        self.book().write(STARTED);
     }
 
     /// Ends the guest. Only the first refusal counts: later ones are its echo.
@@ -118,19 +235,31 @@ impl Gate {
         refusal.layer = refusal.layer.filter(|layer| self.has(*layer));
         let mut book = self.book();
         if book.refusal.is_none() {
-            book.trail.refused(&refusal);
             book.refusal = Some(refusal);
+            self.is_refused.store(true, Ordering::Release);
         }
     }
 
     /// Why the guest was ended, if it was.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
+        if !self.is_refused.load(Ordering::Acquire) {
+            return None;
+        }
         self.book().refusal.clone()
     }
 
-    /// The trail, for the outcome. The gate is of no use after this.
-    pub(crate) fn take_trail(&self) -> Trail {
-        std::mem::take(&mut self.book().trail)
+    /// The trail of this run. One that is like the one read before is that one.
+    pub(crate) fn trail(&self) -> Trail {
+        let mut book = self.book();
+        let is_like_before = book.refusal.is_none() && book.dropped == 0 && book.trail == book.read.0;
+        if is_like_before && !book.trail.is_empty() {
+            return book.read.1.clone();
+        }
+        let trail = book.as_trail();
+        if book.refusal.is_none() && book.dropped == 0 {
+            book.read = (book.trail.clone(), trail.clone());
+        }
+        trail
     }
 
     // A panic while the book was open leaves at worst a missing line; the refusal it guards stays readable.

@@ -22,6 +22,10 @@ mod runtime;
 mod screen;
 #[cfg(feature = "sql")]
 mod sql;
+#[cfg(feature = "sql")]
+mod sql_session;
+#[cfg(feature = "sql")]
+mod ticker;
 mod trail;
 #[cfg(feature = "wasm")]
 mod wasm;
@@ -29,10 +33,12 @@ pub mod worker;
 
 pub use error::RuntimeError;
 #[cfg(feature = "sql")]
-pub use host_database::HostDatabase;
+pub use host_database::{HostDatabase, HostScript};
 pub use layer::{Layer, Layers};
 pub use outcome::{Class, Outcome, Product, Refusal, SqlValue, StatementResult, WasmValue};
 pub use presence::{Presence, presence};
 pub use request::{Guest, Request};
 pub use runtime::{Ablated, KILL_GRACE, Runtime, WORKER_MEMORY};
+#[cfg(feature = "sql")]
+pub use sql_session::SqlSession;
 pub use trail::{Event, Trail};

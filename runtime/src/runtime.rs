@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(feature = "sql")]
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use crate::outcome::{Class, Outcome, Refusal};
 use crate::presence::presence;
 use crate::request::{Guest, Request};
 use crate::screen;
+#[cfg(feature = "sql")]
+use crate::sql_session::SqlSession;
 use crate::trail::{Event, Trail};
 use crate::worker::{Ended, KilledFor, Patience, Pool};
 
@@ -142,6 +146,24 @@ impl Runtime {
         Ok(outcome(&job.plan, ended))
     }
 
+    /// Opens a governed connection to a database, which stays open for many scripts of one profile; `None` is an empty database
+    /// in memory.
+    ///
+    /// It is in the calling process, with the layers that [`Runtime::in_process`] has, and cannot have fewer.
+    ///
+    /// # Errors
+    /// [`RuntimeError`]: an unknown profile, a database that cannot be used, no thread for the clock. And
+    /// [`RuntimeError::Request`] for a runtime whose guests run in workers: what it promises of them would not hold here.
+    #[cfg(feature = "sql")]
+    pub fn open(&self, profile: &str, database: Option<&Path>) -> Result<SqlSession, RuntimeError> {
+        if self.pool.is_some() {
+            let reason = "a session is opened by a runtime in process: this one runs guests in workers".to_owned();
+            return Err(RuntimeError::Request(reason));
+        }
+        let plan = self.plan_for(&Principal::caller("guest", profile))?;
+        SqlSession::open(plan, self.layers, database)
+    }
+
     /// Runs one guest with some layers only, to show what a layer is worth. Never for production.
     ///
     /// Where `layers` lacks [`Layer::Worker`], `watchdog` contains the guest in its stead, and what it stops is no
@@ -217,7 +239,8 @@ fn principal(request: &Request) -> Principal {
     }
 }
 
-fn admitted(plan: &Plan) -> Trail {
+/// The trail of a guest before it starts.
+pub(crate) fn admitted(plan: &Plan) -> Trail {
     let mut trail = Trail::default();
     trail.push(Event::Admitted {
         profile: plan.principal().profile.clone(),

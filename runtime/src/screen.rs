@@ -36,36 +36,47 @@ pub(crate) fn refusal(request: &Request, plan: &Plan) -> Option<Refusal> {
         Guest::Sql(_) => STATEMENT_NEEDS,
         Guest::Wasm(_) => MODULE_NEEDS,
     };
-    size_refusal(request, plan)
-        .or_else(|| bytes_refusal(&request.guest))
+    size_refusal(request.guest.bytes().len(), request.input.len(), plan)
+        .or_else(|| match &request.guest {
+            Guest::Sql(script) => bytes_refusal(script),
+            Guest::Wasm(_) => None,
+        })
         .or_else(|| need_refusal(needs, |meter| plan.bound(meter)))
-        .or_else(|| keyword_refusal(&request.guest, plan))
+        .or_else(|| match &request.guest {
+            Guest::Sql(script) => keyword_refusal(script, plan),
+            Guest::Wasm(_) => None,
+        })
 }
 
-/// Why a module must not run this SQL, if so.
-#[cfg(all(feature = "sql", feature = "wasm"))]
-pub(crate) fn statement_refusal(script: &str, plan: &Plan) -> Option<Refusal> {
-    need_refusal(STATEMENT_NEEDS, |meter| plan.bound(meter)).or_else(|| crate::sql::keywords::refusal(script, plan))
+/// Why a script of a kept connection must not run, if so, where its plan lets any run: [`statement_refusal`].
+#[cfg(feature = "sql")]
+pub(crate) fn script_refusal(script: &str, plan: &Plan) -> Option<Refusal> {
+    size_refusal(script.len(), 0, plan)
+        .or_else(|| bytes_refusal(script.as_bytes()))
+        .or_else(|| crate::sql::keywords::refusal(script, plan))
+}
+
+/// Why a plan lets no SQL run, if so.
+#[cfg(feature = "sql")]
+pub(crate) fn statement_refusal(plan: &Plan) -> Option<Refusal> {
+    need_refusal(STATEMENT_NEEDS, |meter| plan.bound(meter))
 }
 
 /// Why the words of a script keep it from running, if they do.
 #[cfg(feature = "sql")]
-fn keyword_refusal(guest: &Guest, plan: &Plan) -> Option<Refusal> {
-    match guest {
-        Guest::Sql(script) => crate::sql::keywords::refusal(std::str::from_utf8(script).ok()?, plan),
-        Guest::Wasm(_) => None,
-    }
+pub(crate) fn keyword_refusal(script: &[u8], plan: &Plan) -> Option<Refusal> {
+    crate::sql::keywords::refusal(std::str::from_utf8(script).ok()?, plan)
 }
 
 #[cfg(not(feature = "sql"))]
-fn keyword_refusal(_: &Guest, _: &Plan) -> Option<Refusal> {
+fn keyword_refusal(_: &[u8], _: &Plan) -> Option<Refusal> {
     None
 }
 
-fn size_refusal(request: &Request, plan: &Plan) -> Option<Refusal> {
+fn size_refusal(guest: usize, input: usize, plan: &Plan) -> Option<Refusal> {
     let sizes = [
-        (Meter::LoadGuest, request.guest.bytes().len(), Class::GuestTooLarge),
-        (Meter::TakeInput, request.input.len(), Class::LimitInput),
+        (Meter::LoadGuest, guest, Class::GuestTooLarge),
+        (Meter::TakeInput, input, Class::LimitInput),
     ];
     sizes.into_iter().find_map(|(meter, size, class)| {
         let bound = plan.bound(meter);
@@ -76,13 +87,12 @@ fn size_refusal(request: &Request, plan: &Plan) -> Option<Refusal> {
     })
 }
 
-fn bytes_refusal(guest: &Guest) -> Option<Refusal> {
-    let Guest::Sql(script) = guest else {
-        return None;
-    };
+fn bytes_refusal(script: &[u8]) -> Option<Refusal> {
     let malformed = |detail: String| Refusal::by(Layer::Screen, Class::GuestMalformed, detail);
     // SQLite stops reading at a NUL, so what stands after one would be run by nobody and read by everybody.
-    if let Some(at) = script.iter().position(|&byte| byte == 0) {
+    if script.contains(&0)
+        && let Some(at) = script.iter().position(|&byte| byte == 0)
+    {
         return Some(malformed(format!("the script has a NUL at byte {at}")));
     }
     let invalid = std::str::from_utf8(script).err()?;

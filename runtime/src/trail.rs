@@ -1,6 +1,8 @@
 //! What was asked, decided and refused, in order.
 
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
@@ -41,10 +43,11 @@ pub enum Event {
     },
 }
 
-/// What was asked, decided and refused, in order.
+/// What was asked, decided and refused, in order. Cheap to clone: guests that do the same leave the same trail.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Trail {
-    events: Vec<Event>,
+    #[serde(serialize_with = "as_list", deserialize_with = "from_list")]
+    events: Arc<Vec<Event>>,
     dropped: u64,
 }
 
@@ -65,10 +68,15 @@ impl Trail {
     pub fn push(&mut self, event: Event) {
         let must_keep = matches!(event, Event::Refused { .. });
         if self.events.len() < MOST_EVENTS || must_keep {
-            self.events.push(event);
+            Arc::make_mut(&mut self.events).push(event);
         } else {
             self.dropped += 1;
         }
+    }
+
+    /// Counts events that were not kept elsewhere.
+    pub(crate) fn drop_more(&mut self, events: u64) {
+        self.dropped += events;
     }
 
     /// Adds a refusal.
@@ -78,6 +86,14 @@ impl Trail {
             layer: refusal.layer,
         });
     }
+}
+
+fn as_list<S: Serializer>(events: &Arc<Vec<Event>>, serializer: S) -> Result<S::Ok, S::Error> {
+    events.as_ref().serialize(serializer)
+}
+
+fn from_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Vec<Event>>, D::Error> {
+    Vec::deserialize(deserializer).map(Arc::new)
 }
 
 #[cfg(test)]

@@ -1,9 +1,13 @@
 //! Turns what SQLite reports while it compiles a statement into a question for the gate.
 
+use std::ffi::CStr;
+
 use stockade_policies::{Action, Resource, SqlAction, Value};
 
+use super::answers::Report;
+use super::hooks::Does;
 use super::unreported::Told;
-use crate::gate::Gate;
+use crate::gate::{Allowed, Gate};
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
 
@@ -20,6 +24,36 @@ pub(super) struct Reported {
 }
 
 impl Reported {
+    /// A report, copied. A name that is not UTF-8, which only the owner of a database can have made, has U+FFFD where it is
+    /// not.
+    pub(super) fn of(report: &Report<'_>) -> Self {
+        let text = |argument: &CStr| argument.to_string_lossy().into_owned();
+        let [first, second, database, accessor] = report.arguments.map(|argument| argument.map(text));
+        Self {
+            code: report.code,
+            first,
+            second,
+            database,
+            accessor,
+        }
+    }
+
+    /// What a statement does of which this is reported.
+    pub(super) fn does(&self) -> Does {
+        use SqlAction as A;
+        match SqlAction::from_code(self.code) {
+            Some(A::Select | A::Read | A::Insert | A::Update | A::Delete | A::CallFunction | A::Recursive) => {
+                Does::Rows
+            }
+            Some(A::Transaction) => match self.first.as_deref() {
+                Some("BEGIN") => Does::Begin,
+                Some("COMMIT") => Does::Commit,
+                _ => Does::Other,
+            },
+            _ => Does::Other,
+        }
+    }
+
     /// The table whose rows are inserted or updated, if any are. SQLite's own tables are written by it alone.
     pub(super) fn written_table(&self) -> Option<Resource> {
         let writes = [SqlAction::Insert.code(), SqlAction::Update.code()].contains(&self.code);
@@ -49,11 +83,16 @@ impl Reported {
         }
     }
 
-    /// Whether tables may come, go or change their names when the statement runs.
+    /// Whether tables may come, go or change their names when the statement runs. What is rolled back may bring back those
+    /// that were dropped.
     pub(super) fn changes_schema(&self) -> bool {
         use SqlAction as A;
+        let action = SqlAction::from_code(self.code);
+        if let Some(A::Transaction | A::Savepoint) = action {
+            return self.first.as_deref() == Some("ROLLBACK");
+        }
         matches!(
-            SqlAction::from_code(self.code),
+            action,
             Some(
                 A::Attach
                     | A::Detach
@@ -82,16 +121,16 @@ pub(super) fn would_allow(gate: &Gate, reported: &Reported) -> bool {
         .is_some_and(|(action, resource, context)| gate.would_allow(Action::Sql(action), &resource, &context))
 }
 
-/// Whether rows of `table` that stand in the way of others may be deleted. Ends the guest where they may not.
-pub(super) fn allows_replacing(gate: &Gate, table: &Resource) -> bool {
-    let Err(why) = gate.ask(Action::Sql(SqlAction::Delete), table, &[]) else {
-        return true;
-    };
-    gate.refuse(denial(
-        SqlAction::Delete,
-        format!("{why}, and `replace` deletes rows that stand in its way"),
-    ));
-    false
+/// How rows of `table` that stand in the way of others may be deleted. Ends the guest where they may not.
+pub(super) fn allows_replacing(gate: &Gate, table: &Resource) -> Option<Allowed> {
+    gate.ask(Action::Sql(SqlAction::Delete), table, &[])
+        .map_err(|why| {
+            gate.refuse(denial(
+                SqlAction::Delete,
+                format!("{why}, and `replace` deletes rows that stand in its way"),
+            ));
+        })
+        .ok()
 }
 
 /// Ends the guest for reading or writing what tells of `column`, which is not granted.
@@ -117,8 +156,8 @@ pub(super) fn deny_rows(gate: &Gate, table: &str) -> Refusal {
     refusal
 }
 
-/// Whether the plan grants what SQLite reports. Ends the guest where it does not.
-pub(super) fn allows(gate: &Gate, reported: &Reported) -> bool {
+/// How the plan grants what SQLite reports. Ends the guest where it does not.
+pub(super) fn allows(gate: &Gate, reported: &Reported) -> Option<Allowed> {
     let Some((action, resource, context)) = question(reported) else {
         // SQLite may add codes in any release, and reports `ATTACH` of an expression without its value:
         // what we cannot name we cannot grant.
@@ -130,15 +169,11 @@ pub(super) fn allows(gate: &Gate, reported: &Reported) -> bool {
                 reported.code
             ),
         ));
-        return false;
+        return None;
     };
-    match gate.ask(Action::Sql(action), &resource, &context) {
-        Ok(()) => true,
-        Err(why) => {
-            gate.refuse(denial(action, why));
-            false
-        }
-    }
+    gate.ask(Action::Sql(action), &resource, &context)
+        .map_err(|why| gate.refuse(denial(action, why)))
+        .ok()
 }
 
 fn denial(action: SqlAction, detail: String) -> Refusal {

@@ -15,7 +15,7 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, ffi};
 use stockade_policies::{Bound, Meter};
 
-use crate::deadline::Deadline;
+use super::hooks::Hooks;
 use crate::gate::{Gate, beyond};
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
@@ -55,7 +55,7 @@ const fn function(name: &'static CStr, arguments: c_int, steps: u64) -> Function
 }
 
 /// Overrides each of them on `connection` with one that the plan and the clock bound.
-pub(super) fn bound(connection: &Connection, gate: &Arc<Gate>, deadline: Deadline) -> rusqlite::Result<()> {
+pub(super) fn bound(connection: &Connection, gate: &Arc<Gate>, hooks: &Hooks) -> rusqlite::Result<()> {
     if ![Layer::Limits, Layer::Deadline]
         .into_iter()
         .any(|layer| gate.has(layer))
@@ -64,7 +64,7 @@ pub(super) fn bound(connection: &Connection, gate: &Arc<Gate>, deadline: Deadlin
     }
     let calculator = Rc::new(Calculator {
         gate: Arc::clone(gate),
-        deadline,
+        hooks,
         connection: OnceCell::new(),
     });
     for function in &FUNCTIONS {
@@ -105,7 +105,8 @@ pub(super) fn bound(connection: &Connection, gate: &Arc<Gate>, deadline: Deadlin
 /// A connection with SQLite's own functions, opened when the first is called.
 struct Calculator {
     gate: Arc<Gate>,
-    deadline: Deadline,
+    /// Which outlive the connection that calls these functions: see [`Hooks`].
+    hooks: *const Hooks,
     connection: OnceCell<Option<Connection>>,
 }
 
@@ -156,8 +157,11 @@ enum Answer {
 
 impl Bounded {
     fn refusal(&self, steps: u64) -> Option<Refusal> {
-        let Calculator { gate, deadline, .. } = &*self.calculator;
-        if gate.has(Layer::Deadline) && deadline.is_over() {
+        let Calculator { gate, hooks, .. } = &*self.calculator;
+        #[expect(unsafe_code, reason = "what SQLite calls back with has no lifetime")]
+        // SAFETY: SQLite is calling on the guest's connection, and the hooks outlive that (see the field).
+        let is_over = unsafe { (**hooks).is_really_over() };
+        if gate.has(Layer::Deadline) && is_over {
             let detail = beyond(Meter::Elapse, gate.bound(Meter::Elapse));
             return Some(Refusal::by(Layer::Deadline, Class::LimitTime, detail));
         }
@@ -308,6 +312,7 @@ mod tests {
     use stockade_policies::{PolicyStore, Principal};
 
     use super::*;
+    use crate::deadline::Deadline;
     use crate::layer::Layers;
 
     fn gate() -> Arc<Gate> {
@@ -316,11 +321,17 @@ mod tests {
         Arc::new(Gate::new(plan, Layers::ALL))
     }
 
-    fn overridden() -> (Connection, Arc<Gate>) {
+    /// A connection, the gate that its functions ask, and the hooks, which go last.
+    fn overridden_until(end: Bound) -> (Connection, Arc<Gate>, Box<Hooks>) {
         let gate = gate();
         let connection = Connection::open_in_memory().unwrap();
-        bound(&connection, &gate, Deadline::start(Bound::Unbounded)).unwrap();
-        (connection, gate)
+        let hooks = Box::new(Hooks::new(Arc::clone(&gate), Deadline::start(end)));
+        bound(&connection, &gate, &hooks).unwrap();
+        (connection, gate, hooks)
+    }
+
+    fn overridden() -> (Connection, Arc<Gate>, Box<Hooks>) {
+        overridden_until(Bound::Unbounded)
     }
 
     fn value() -> impl Strategy<Value = Value> {
@@ -356,7 +367,7 @@ mod tests {
     proptest! {
         #[test]
         fn each_answers_as_the_one_it_overrides(values in [value(), value(), value()]) {
-            let (bounded, _) = overridden();
+            let (bounded, _, _hooks) = overridden();
             let bare = Connection::open_in_memory().unwrap();
             for Function { name, arguments, .. } in &FUNCTIONS {
                 let arguments = *arguments;
@@ -374,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_product_beyond_the_bound_is_refused_and_one_below_is_not() {
-        let (connection, gate) = overridden();
+        let (connection, gate, _hooks) = overridden();
         let below = "select instr(zeroblob(100000), zeroblob(9999) || x'01')";
         let found: i64 = connection.query_row(below, [], |row| row.get(0)).unwrap();
         assert_eq!((found, gate.refusal()), (0, None));
@@ -387,7 +398,7 @@ mod tests {
             "json_patch(hex(zeroblob(50000)), hex(zeroblob(5001)))",
             "length(jsonb_patch(hex(zeroblob(50000)), hex(zeroblob(5001))))",
         ] {
-            let (connection, gate) = overridden();
+            let (connection, gate, _hooks) = overridden();
             let ended = connection.query_row(&format!("select {call}"), [], |_| Ok(()));
             assert!(ended.is_err(), "{call}");
             let refusal = gate.refusal().unwrap_or_else(|| panic!("{call}"));
@@ -398,16 +409,14 @@ mod tests {
 
     #[test]
     fn none_is_called_when_the_time_is_over() {
-        let gate = gate();
-        let connection = Connection::open_in_memory().unwrap();
-        bound(&connection, &gate, Deadline::start(Bound::Limited(0))).unwrap();
+        let (connection, gate, _hooks) = overridden_until(Bound::Limited(0));
         assert!(connection.query_row("select trim('a', 'b')", [], |_| Ok(())).is_err());
         assert_eq!(gate.refusal().unwrap().class, Class::LimitTime);
     }
 
     #[test]
     fn nothing_is_compared_with_nothing() {
-        let (connection, gate) = overridden();
+        let (connection, gate, _hooks) = overridden();
         let query = "select trim(zeroblob(1000000), null) is null and instr(null, zeroblob(1000000)) is null";
         let is_null: bool = connection.query_row(query, [], |row| row.get(0)).unwrap();
         assert!(is_null && gate.refusal().is_none());

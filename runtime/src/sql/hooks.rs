@@ -3,37 +3,64 @@
 //! They are registered through the C interface: rusqlite's own progress hook lets the query continue after a panic,
 //! and its authorizer hides the arguments of what it cannot name.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use rusqlite::{Connection, ffi};
 
+use super::answers::{Answers, Report};
 use super::authorizer::{self, Reported};
 use super::indexes::Root;
+use super::statement::Statement;
 use super::unreported::{Replacing, Told};
 use crate::deadline::Deadline;
-use crate::gate::Gate;
+use crate::gate::{Allowed, Gate};
 use crate::outcome::Refusal;
 
-/// Opcodes between two looks at the clock. 1000 cost at most 2 % on scans, and are reached in well under a
-/// millisecond unless a single opcode does the work.
+/// Opcodes between two looks at the clock. 1000 cost about 1 % of a scan, and are reached in well under a millisecond unless
+/// single opcodes do the work. Where each makes a megabyte, 4000 are more than a second.
 const OPCODES_PER_LOOK: c_int = 1000;
+
+/// Looks between two at the system's clock, where a ticker tells the time: it may be late.
+const LOOKS_PER_READING: u32 = 16;
 
 /// What the callbacks see. SQLite keeps its address: it must neither move nor go before the connection that the
 /// callbacks are registered on. [`super::session`] keeps both, this one in a box.
 pub(super) struct Hooks {
     gate: Arc<Gate>,
-    deadline: Deadline,
-    host_is_asking: AtomicBool,
+    deadline: Cell<Deadline>,
+    looks: Cell<u32>,
+    host_is_asking: Cell<bool>,
     /// Names that a statement reads without a column or a database. See [`Nameless`].
     nameless: RefCell<Nameless>,
-    schema_changes: AtomicBool,
+    schema_changes: Cell<bool>,
     replacing: RefCell<Replacing>,
     told: RefCell<Told>,
+    answers: RefCell<Answers>,
+    /// What was allowed of the statement that is being compiled.
+    allowed: RefCell<Vec<Allowed>>,
+    does: Cell<Does>,
+    /// The statement that is being run, or null.
+    running: AtomicPtr<ffi::sqlite3_stmt>,
+    is_stale: Cell<bool>,
+}
+
+/// What a statement does, by all that was reported of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Does {
+    /// It reads and writes rows. SQLite makes sure that the schema is the one that it was compiled in, under the lock that it
+    /// does so under.
+    Rows,
+    /// It begins a transaction.
+    Begin,
+    /// It commits one.
+    Commit,
+    /// Anything else.
+    Other,
 }
 
 /// "`SELECT count(*) FROM x`" is reported as a read of no column of `x` in no database, whether `x` is a table or a
@@ -49,13 +76,30 @@ impl Hooks {
     pub(super) fn new(gate: Arc<Gate>, deadline: Deadline) -> Self {
         Self {
             gate,
-            deadline,
-            host_is_asking: AtomicBool::new(false),
+            deadline: Cell::new(deadline),
+            looks: Cell::new(0),
+            host_is_asking: Cell::new(false),
             nameless: RefCell::default(),
-            schema_changes: AtomicBool::new(false),
+            schema_changes: Cell::new(false),
             replacing: RefCell::default(),
             told: RefCell::default(),
+            answers: RefCell::default(),
+            allowed: RefCell::default(),
+            does: Cell::new(Does::Rows),
+            running: AtomicPtr::new(std::ptr::null_mut()),
+            is_stale: Cell::new(false),
         }
+    }
+
+    /// Whether the guest's time is up, by the system's clock.
+    pub(super) fn is_really_over(&self) -> bool {
+        self.deadline.get().is_really_over()
+    }
+
+    /// Sets the deadline of the guest to come.
+    pub(super) fn set_deadline(&self, deadline: Deadline) {
+        self.deadline.set(deadline);
+        self.looks.set(0);
     }
 
     /// The name whose read was denied only because nobody knew whether it is a table.
@@ -68,24 +112,82 @@ impl Hooks {
         self.nameless.borrow_mut().not_in_schema.insert(name);
     }
 
-    /// Forgets what was told: the next statement may find another schema.
+    /// Forgets what was told of the last statement: the next one may find another schema.
     pub(super) fn next_statement(&self) {
-        *self.nameless.borrow_mut() = Nameless::default();
+        self.nameless.borrow_mut().not_in_schema.clear();
+        self.begin_compiling();
+    }
+
+    /// Tells that a statement is about to be compiled, perhaps once more.
+    pub(super) fn begin_compiling(&self) {
+        self.nameless.borrow_mut().unresolved = None;
+        self.allowed.borrow_mut().clear();
+        self.answers.borrow_mut().next_statement();
+        self.does.set(Does::Rows);
+    }
+
+    /// Writes to the trail what was allowed of the statement that was compiled, and tells what it was.
+    pub(super) fn take_allowed(&self) -> Vec<Allowed> {
+        let allowed = std::mem::take(&mut *self.allowed.borrow_mut());
+        self.gate.repeat(&allowed);
+        allowed
+    }
+
+    /// Gives back what [`Hooks::take_allowed`] took, as room for the next statement's.
+    pub(super) fn reuse(&self, allowed: Vec<Allowed>) {
+        *self.allowed.borrow_mut() = allowed;
     }
 
     /// Whether a statement that may bring other tables was compiled since this was last asked.
     pub(super) fn take_schema_change(&self) -> bool {
-        self.schema_changes.swap(false, Ordering::Relaxed)
+        self.schema_changes.replace(false)
+    }
+
+    /// Whether SQLite was about to compile a statement again because the schema is another, since this was last asked.
+    pub(super) fn take_stale(&self) -> bool {
+        self.is_stale.replace(false)
+    }
+
+    /// Tells that a statement is about to run that was compiled before.
+    pub(super) fn resume(&self, does: Does) {
+        self.allowed.borrow_mut().clear();
+        self.does.set(does);
+    }
+
+    /// What the statement does that was compiled, or has run, last. Where others were compiled while it ran, those of a virtual
+    /// table, it is anything.
+    pub(super) fn does(&self) -> Does {
+        self.does.get()
+    }
+
+    /// Runs a statement. SQLite compiles it again, by itself, where the schema is not the one that it was compiled in; but
+    /// what is not reported was asked about in that one. So compiling it again is denied, and [`Hooks::take_stale`] tells
+    /// the session, which asks again. Nothing of the statement has run by then.
+    pub(super) fn running<T>(&self, statement: &mut Statement, run: impl FnOnce(&mut Statement) -> T) -> T {
+        self.running.store(statement.as_ptr(), Ordering::Relaxed);
+        let ended = run(statement);
+        self.running.store(std::ptr::null_mut(), Ordering::Relaxed);
+        if self.does.get() == Does::Other {
+            // What was compiled meanwhile.
+            self.gate.repeat(&self.allowed.borrow());
+        }
+        ended
     }
 
     /// Tells where the statements to come may replace rows.
     pub(super) fn expect_replacing(&self, replacing: Replacing) {
-        *self.replacing.borrow_mut() = replacing;
+        if *self.replacing.borrow() != replacing {
+            self.forget();
+            *self.replacing.borrow_mut() = replacing;
+        }
     }
 
     /// Tells what the statements to come tell of columns that may not be read.
     pub(super) fn expect_told(&self, told: Told) {
-        *self.told.borrow_mut() = told;
+        if *self.told.borrow() != told {
+            self.forget();
+            *self.told.borrow_mut() = told;
+        }
     }
 
     /// Whether the order in which rows are read can tell of a column that may not be.
@@ -101,8 +203,69 @@ impl Hooks {
         Some(authorizer::deny_told(&self.gate, column, why))
     }
 
-    fn judges(&self, reported: &Reported) -> bool {
-        self.judges_reported(reported) && self.judges_replaced(reported) && self.judges_told(reported)
+    /// Forgets what was allowed before.
+    pub(super) fn forget(&self) {
+        self.answers.borrow_mut().forget();
+    }
+
+    /// Whether what SQLite reports is granted.
+    fn judges(&self, report: &Report<'_>) -> bool {
+        if self.is_compiled_again() {
+            return false;
+        }
+        if let Some(allowed) = self.answers.borrow_mut().recall(report) {
+            self.add_allowed(allowed);
+            return true;
+        }
+        // The trail is in order.
+        self.gate.repeat(&self.allowed.borrow());
+        let reported = Reported::of(report);
+        let Some(allowed) = self.asks(&reported) else {
+            return false;
+        };
+        self.add_allowed(&allowed);
+        match reported.does() {
+            Does::Rows if reported.nameless_read().is_none() => self.answers.borrow_mut().remember(report, allowed),
+            Does::Rows => {}
+            other => self.does.set(other),
+        }
+        true
+    }
+
+    fn add_allowed(&self, more: &[Allowed]) {
+        let mut allowed = self.allowed.borrow_mut();
+        for one in more {
+            if !allowed.contains(one) {
+                allowed.push(*one);
+            }
+        }
+    }
+
+    /// Whether the statement that is being run is not running: SQLite compiles it once more. What virtual tables compile,
+    /// they do while it runs.
+    fn is_compiled_again(&self) -> bool {
+        let running = self.running.load(Ordering::Relaxed);
+        if running.is_null() {
+            return false;
+        }
+        #[expect(unsafe_code, reason = "the C interface")]
+        // SAFETY: set in `running` for as long as the statement is borrowed there; SQLite reads one field.
+        let is_busy = unsafe { ffi::sqlite3_stmt_busy(running) } != 0;
+        if is_busy {
+            self.does.set(Does::Other);
+        } else {
+            self.is_stale.set(true);
+        }
+        !is_busy
+    }
+
+    /// What of the report is granted, by the lines that it is in the trail; `None` where something is not.
+    fn asks(&self, reported: &Reported) -> Option<Vec<Allowed>> {
+        let mut allowed = Vec::with_capacity(1);
+        let is_granted = self.judges_reported(reported, &mut allowed)
+            && self.judges_replaced(reported, &mut allowed)
+            && self.judges_told(reported);
+        is_granted.then_some(allowed)
     }
 
     /// What a read or an update tells of other columns, SQLite does not report.
@@ -116,38 +279,46 @@ impl Hooks {
     }
 
     /// What a write may delete besides, SQLite does not report.
-    fn judges_replaced(&self, reported: &Reported) -> bool {
+    fn judges_replaced(&self, reported: &Reported, allowed: &mut Vec<Allowed>) -> bool {
         match reported.written_table() {
             Some(table) if self.replacing.borrow().holds_for(&table) => {
-                authorizer::allows_replacing(&self.gate, &table)
+                noted(authorizer::allows_replacing(&self.gate, &table), allowed)
             }
             _ => true,
         }
     }
 
-    fn judges_reported(&self, reported: &Reported) -> bool {
+    fn judges_reported(&self, reported: &Reported, allowed: &mut Vec<Allowed>) -> bool {
         if reported.changes_schema() {
-            self.schema_changes.store(true, Ordering::Relaxed);
+            self.schema_changes.set(true);
         }
         let Some(name) = reported.nameless_read() else {
-            return authorizer::allows(&self.gate, reported);
+            return noted(authorizer::allows(&self.gate, reported), allowed);
         };
         if self.nameless.borrow().not_in_schema.contains(name) {
             return true;
         }
-        let is_granted = authorizer::would_allow(&self.gate, reported);
-        if !is_granted {
+        if !authorizer::would_allow(&self.gate, reported) {
             self.nameless.borrow_mut().unresolved = Some(name.to_owned());
+            return false;
         }
-        is_granted && authorizer::allows(&self.gate, reported)
+        noted(authorizer::allows(&self.gate, reported), allowed)
     }
 
-    /// Runs `host_query`, one of the host's own statements, which the guest's plan does not judge.
+    /// Runs one of the host's own statements, which the guest's plan does not judge.
     pub(super) fn unjudged<T>(&self, host_query: impl FnOnce() -> T) -> T {
-        self.host_is_asking.store(true, Ordering::Relaxed);
+        self.host_is_asking.set(true);
         let answer = host_query();
-        self.host_is_asking.store(false, Ordering::Relaxed);
+        self.host_is_asking.set(false);
         answer
+    }
+
+    /// Whether the guest's time is up.
+    fn is_over(&self) -> bool {
+        let looks = self.looks.get().wrapping_add(1);
+        self.looks.set(looks);
+        let deadline = self.deadline.get();
+        deadline.is_over() || (looks.is_multiple_of(LOOKS_PER_READING) && deadline.is_really_over())
     }
 
     pub(super) fn authorize(&self, connection: &Connection) {
@@ -177,6 +348,12 @@ impl Hooks {
     }
 }
 
+/// Whether something was granted, which is noted then.
+fn noted(granted: Option<Allowed>, allowed: &mut Vec<Allowed>) -> bool {
+    allowed.extend(granted);
+    granted.is_some()
+}
+
 /// "The authorizer callback should return `SQLITE_OK` to allow the action, `SQLITE_IGNORE` to disallow the specific
 /// action but allow the SQL statement to continue to be compiled, or `SQLITE_DENY` to cause the entire SQL statement to
 /// be rejected with an error." — <https://sqlite.org/c3ref/set_authorizer.html>
@@ -191,20 +368,14 @@ unsafe extern "C" fn authorize_callback(
 ) -> c_int {
     // SAFETY: `context` is the `Hooks` registered in `Hooks::authorize`; it is only ever read through `&`.
     let hooks = unsafe { &*context.cast::<Hooks>() };
-    if hooks.host_is_asking.load(Ordering::Relaxed) {
+    if hooks.host_is_asking.get() {
         return ffi::SQLITE_OK;
     }
     // SAFETY: SQLite passes NULL or NUL-terminated strings that live for the duration of the call.
-    let [first, second, database, accessor] = unsafe { [text(first), text(second), text(database), text(accessor)] };
-    let reported = Reported {
-        code,
-        first,
-        second,
-        database,
-        accessor,
-    };
+    let arguments = unsafe { [text(first), text(second), text(database), text(accessor)] };
+    let report = Report { code, arguments };
     // A panic must not cross into C, and must not allow anything.
-    let is_allowed = catch_unwind(AssertUnwindSafe(|| hooks.judges(&reported))).unwrap_or(false);
+    let is_allowed = catch_unwind(AssertUnwindSafe(|| hooks.judges(&report))).unwrap_or(false);
     if is_allowed { ffi::SQLITE_OK } else { ffi::SQLITE_DENY }
 }
 
@@ -214,21 +385,16 @@ unsafe extern "C" fn authorize_callback(
 unsafe extern "C" fn progress_callback(context: *mut c_void) -> c_int {
     // SAFETY: `context` is the `Hooks` registered in `Hooks::watch_the_clock`; it is only ever read through `&`.
     let hooks = unsafe { &*context.cast::<Hooks>() };
-    let is_over = catch_unwind(AssertUnwindSafe(|| hooks.deadline.is_over())).unwrap_or(true);
+    let is_over = catch_unwind(AssertUnwindSafe(|| hooks.is_over())).unwrap_or(true);
     c_int::from(is_over)
 }
 
-/// A C string as text. A name that is not UTF-8, which only the owner of a database can have made, has U+FFFD where it is
-/// not.
+/// A C string, where it is.
 ///
 /// # Safety
 /// `pointer` is NULL or points to a NUL-terminated string that outlives the returned value's use.
 #[expect(unsafe_code, reason = "reads a C string")]
-unsafe fn text(pointer: *const c_char) -> Option<String> {
-    if pointer.is_null() {
-        return None;
-    }
+unsafe fn text<'a>(pointer: *const c_char) -> Option<&'a CStr> {
     // SAFETY: not NULL, and NUL-terminated by the caller's promise.
-    let bytes = unsafe { CStr::from_ptr(pointer) };
-    Some(bytes.to_string_lossy().into_owned())
+    (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) })
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, Statement, ffi};
+use rusqlite::Connection;
 use stockade_policies::Resource;
 
 use super::unreported::quoted;
@@ -63,12 +63,10 @@ pub(super) fn indexes(connection: &Connection, schema: &str) -> rusqlite::Result
     Ok(found.into_values().collect())
 }
 
-/// The trees that a statement walks in their order, as the host sees it.
-pub(super) fn walked(connection: &Connection, statement: &Statement<'_>) -> rusqlite::Result<Vec<Root>> {
+/// The trees that the statement in `text` walks in their order, as the host sees it.
+pub(super) fn walked(connection: &Connection, text: &str) -> rusqlite::Result<Vec<Root>> {
     const OPENS: [&str; 3] = ["OpenRead", "OpenWrite", "ReopenIdx"];
     const WALKS: [&str; 6] = ["Last", "Rewind", "SeekGE", "SeekGT", "SeekLE", "SeekLT"];
-    let too_long = || rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_NOMEM), None);
-    let text = statement.expanded_sql().ok_or_else(too_long)?;
     let mut explain = connection.prepare(&format!("explain {text}"))?;
     let mut opened: Vec<(i64, Root)> = Vec::new();
     let mut walking = Vec::new();

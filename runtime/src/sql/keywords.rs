@@ -6,7 +6,7 @@
 
 use stockade_policies::{Action, Meter, Plan, Question, Resource, SqlAction};
 
-use super::tokens::{Token, tokens};
+use super::tokens::{Token, has_any, tokens};
 use crate::gate::beyond;
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
@@ -81,6 +81,37 @@ const FUNCTIONS: &[&str] = &[
 /// Tables that are the pages of the database (`walkindb/W3`).
 const TABLES: &[&str] = &["sqlite_dbpage"];
 
+/// The first words of all of these: what has none of them needs no closer look.
+const WORDS: &[&str] = &[
+    "alter",
+    "analyze",
+    "attach",
+    "begin",
+    "commit",
+    "create",
+    "delete",
+    "detach",
+    "drop",
+    "edit",
+    "end",
+    "fts5_",
+    "insert",
+    "load_extension",
+    "pragma",
+    "readfile",
+    "reindex",
+    "release",
+    "replace",
+    "rollback",
+    "savepoint",
+    "sqlite_dbpage",
+    "unzip",
+    "update",
+    "vacuum",
+    "writefile",
+    "zipfile",
+];
+
 /// Why the script must not reach SQLite, if so.
 pub(crate) fn refusal(script: &str, plan: &Plan) -> Option<Refusal> {
     let longest = plan.bound(Meter::SqlSqlLength);
@@ -92,6 +123,9 @@ pub(crate) fn refusal(script: &str, plan: &Plan) -> Option<Refusal> {
             script.len()
         );
         return Some(Refusal::by(Layer::Screen, Class::LimitSqlLength, detail));
+    }
+    if !has_any(script, WORDS) {
+        return None;
     }
     let tokens = tokens(script);
     statement_refusal(&tokens, plan)
@@ -331,6 +365,18 @@ mod tests {
         for script in scripts {
             assert_eq!(refused(profile, script), class, "{script}");
         }
+    }
+
+    #[test]
+    fn no_word_is_passed_over() {
+        let statements = STATEMENTS.iter().map(|(word, _)| *word);
+        let listed = statements
+            .chain(["create", "drop"])
+            .chain(FUNCTIONS.iter().copied())
+            .chain(TABLES.iter().copied());
+        let mut listed: Vec<&str> = listed.collect();
+        listed.sort_unstable();
+        assert_eq!(listed, WORDS);
     }
 
     #[test]

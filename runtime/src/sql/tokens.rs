@@ -146,6 +146,26 @@ fn is_word(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '_' | '$') || !character.is_ascii()
 }
 
+/// Whether one of `words`, which are lower-case letters and underscores, begins anywhere in `text` where no word goes on. No
+/// token is taken for what it is, so this finds too much and never too little.
+pub(super) fn has_any(text: &str, words: &[&str]) -> bool {
+    let text = text.as_bytes();
+    let mut follows_letter = false;
+    text.iter().enumerate().any(|(at, byte)| {
+        let is_letter = byte.is_ascii_alphabetic();
+        let begins = is_letter && !follows_letter;
+        follows_letter = is_letter;
+        let first = byte.to_ascii_lowercase();
+        let mut likely = words.iter().filter(|word| word.bytes().next() == Some(first));
+        begins && likely.any(|word| begins_with(text.get(at..), word))
+    })
+}
+
+fn begins_with(text: Option<&[u8]>, word: &str) -> bool {
+    let start = text.and_then(|text| text.get(..word.len()));
+    start.is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

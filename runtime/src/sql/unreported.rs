@@ -22,7 +22,7 @@ use stockade_policies::{Action, Resource, SqlAction};
 
 use super::indexes::{Root, indexes};
 use super::refusal;
-use super::tokens::{Token, tokens};
+use super::tokens::{Token, has_any, tokens};
 use crate::gate::Gate;
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
@@ -30,6 +30,13 @@ use crate::outcome::{Class, Refusal};
 /// Keywords that matter by themselves.
 const KEYWORDS: [&str; 8] = [
     "natural", "alter", "trigger", "view", "analyze", "insert", "update", "delete",
+];
+
+/// Words of which a script that does anything unreported, or changes a limit, has at least one, as it stands: [`KEYWORDS`],
+/// [`ABOUT_OTHERS`], `using`, `replace`, what tables of statistics begin with, and `pragma`.
+const SIGNS: &[&str] = &[
+    "alter", "analyze", "dbstat", "delete", "insert", "natural", "pragma", "replace", "sqlite_", "trigger", "update",
+    "using", "view",
 ];
 
 /// What the primary key is called that has no column of its own.
@@ -67,7 +74,7 @@ pub(super) struct Unreported {
 }
 
 /// Where writing a row may delete others.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Replacing {
     /// The script says `replace`, which holds in the triggers that it fires too.
     everywhere: bool,
@@ -295,6 +302,9 @@ fn in_parentheses(tokens: &[Token<'_>]) -> BTreeSet<String> {
 impl Unreported {
     /// What `script` does that is not reported, if anything.
     pub(super) fn of(script: &str) -> Option<Self> {
+        if is_plain(script) {
+            return None;
+        }
         let tokens = tokens(script);
         let has = |keyword: &&str| tokens.iter().any(|token| is_keyword(token, keyword));
         let found = Self {
@@ -430,6 +440,11 @@ impl Unreported {
         let key = keys.find(|key| !gate.would_allow(Action::Sql(SqlAction::Update), key, &[]))?;
         Some((SqlAction::Update, key, "its row id is the same by another name"))
     }
+}
+
+/// Whether nothing in `script` calls for a closer look.
+pub(super) fn is_plain(script: &str) -> bool {
+    !has_any(script, SIGNS)
 }
 
 type Denied = (SqlAction, Resource, &'static str);
@@ -570,6 +585,24 @@ pub(super) fn quoted(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_word_that_matters_is_a_sign() {
+        for word in KEYWORDS
+            .into_iter()
+            .chain(ABOUT_OTHERS)
+            .chain(["using", "replace", "sqlite_stat", "pragma"])
+        {
+            for script in [
+                word.to_owned(),
+                format!("(\"{}\"", word.to_uppercase()),
+                format!("1{word}"),
+            ] {
+                assert!(has_any(&script, SIGNS), "{script}");
+            }
+        }
+        assert!(!has_any("select a from t where overview = 'nonnatural'", SIGNS));
+    }
 
     #[test]
     fn ordinary_scripts_do_nothing_unreported() {

@@ -120,6 +120,7 @@ fn admit(caller: &mut Caller<'_, Host>, function: HostFunction) -> Result<(), Re
     }
     host.gate
         .ask(action, &resource, &[])
+        .map(|_| ())
         .map_err(|why| Refusal::by(Layer::Capability, Class::DeniedCapability, why))
 }
 
@@ -275,7 +276,8 @@ mod database {
     /// The results, or `None` where the SQL failed by itself and the guest may go on.
     fn run(host: &mut Host, script: &str) -> Result<Option<Vec<StatementResult>>, Stop> {
         if host.gate.has(Layer::Screen)
-            && let Some(refusal) = screen::statement_refusal(script, host.gate.plan())
+            && let Some(refusal) = screen::statement_refusal(host.gate.plan())
+                .or_else(|| screen::keyword_refusal(script.as_bytes(), host.gate.plan()))
         {
             return Err(Stop::Refused(refusal));
         }

@@ -14,6 +14,7 @@ mod outcomes;
 mod outer;
 mod requests;
 mod schemas;
+mod sessions;
 mod sql_pairs;
 mod support;
 mod tenants;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         requests::trials(),
         modules::trials(),
         schemas::trials(),
+        sessions::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }
