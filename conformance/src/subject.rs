@@ -127,6 +127,7 @@ impl Laboratory {
                 wait: LONGEST_CONTROL * 30,
                 // A case that needs one of them says so by failing; what was compiled in can be proven only without it.
                 do_without: [Layer::Build, Layer::Landlock, Layer::Seccomp].into_iter().collect(),
+                ..PoolOptions::default()
             })?),
             runtimes: Mutex::default(),
         }))

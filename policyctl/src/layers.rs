@@ -47,6 +47,7 @@ enum Answer {
 /// Says which layers this machine and this build have, and tries them.
 pub(crate) fn show(arguments: &Show) -> Result<Exit, Failure> {
     let pool = Pool::with(PoolOptions {
+        spare: 0,
         do_without: Layers::ALL,
         ..PoolOptions::default()
     })?;

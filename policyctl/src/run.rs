@@ -79,6 +79,7 @@ pub(crate) fn run(arguments: &Run) -> Result<Exit, Failure> {
 fn pool(arguments: &Run) -> Result<Pool, Failure> {
     let named = |layer: &&Layer| arguments.do_without.iter().any(|name| name == layer.name());
     let options = PoolOptions {
+        spare: 0,
         do_without: Layer::ALL.iter().filter(named).copied().collect(),
         ..PoolOptions::default()
     };

@@ -37,6 +37,12 @@ pub enum RuntimeError {
         /// How long the caller waited.
         waited: Duration,
     },
+    /// As many callers wait for a worker as may, and none of their tenants has more of them than this caller's.
+    #[error("too many wait for a worker: no more than {waiting} may")]
+    Crowded {
+        /// How many may wait.
+        waiting: usize,
+    },
     /// A layer is not there, and the caller did not agree to do without.
     #[error("the layer `{layer}` is not there: {detail}")]
     Absent {

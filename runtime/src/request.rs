@@ -26,6 +26,10 @@ impl Guest {
 /// One guest to run, and as whom.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
+    /// On whose behalf it is asked, by a name that the host chooses. It decides whose turn it is where workers are scarce
+    /// ([`crate::worker::Pool`]), and nothing else: what a guest may do, its profile says. The worker is not told. `None` is
+    /// one tenant too, of all requests that name nobody.
+    pub tenant: Option<String>,
     /// The profile whose member the guest is.
     pub profile: String,
     /// The guest.
@@ -54,6 +58,7 @@ impl Request {
 
     fn new(profile: String, guest: Guest) -> Self {
         Self {
+            tenant: None,
             profile,
             guest,
             database: None,
@@ -61,6 +66,13 @@ impl Request {
             arguments: Vec::new(),
             input: Vec::new(),
         }
+    }
+
+    /// The same request on behalf of `tenant`.
+    #[must_use]
+    pub fn for_tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.tenant = Some(tenant.into());
+        self
     }
 
     /// The same request on the database at `path`, which must exist.

@@ -142,7 +142,11 @@ impl Runtime {
                 Ok(Outcome::refused(refusal, admitted(&job.plan)))
             });
         };
-        let ended = pool.run(&job, &patience(&job.plan, &job.request.guest))?;
+        let ended = pool.run(
+            request.tenant.as_deref(),
+            &job,
+            &patience(&job.plan, &job.request.guest),
+        )?;
         Ok(outcome(&job.plan, ended))
     }
 
@@ -184,10 +188,14 @@ impl Runtime {
             return Ok(Ablated::Outcome(Box::new(outcome)));
         }
         if layers.contains(Layer::Worker) {
-            let ended = pool.run(&job, &patience(&job.plan, &job.request.guest))?;
+            let ended = pool.run(
+                request.tenant.as_deref(),
+                &job,
+                &patience(&job.plan, &job.request.guest),
+            )?;
             return Ok(Ablated::Outcome(Box::new(outcome(&job.plan, ended))));
         }
-        Ok(match pool.run(&job, watchdog)? {
+        Ok(match pool.run(request.tenant.as_deref(), &job, watchdog)? {
             answered @ (Ended::Answered { .. } | Ended::Forbidden { .. }) => {
                 Ablated::Outcome(Box::new(outcome(&job.plan, answered)))
             }
@@ -206,6 +214,8 @@ impl Runtime {
     fn job(&self, request: &Request, layers: Layers) -> Result<Job, RuntimeError> {
         let plan = self.plan(request)?;
         let mut request = request.clone();
+        // Whom it runs for is not the worker's business.
+        request.tenant = None;
         if let Some(path) = &request.database {
             // Workers have another working directory.
             let found = fs::canonicalize(path).map_err(|error| RuntimeError::Database {

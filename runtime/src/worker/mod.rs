@@ -3,7 +3,7 @@
 //! A deadline inside a process is not a hard one: a single SQL function call or bulk memory operation can outlive every
 //! check that the process makes. So the supervisor starts workers ahead of time, gives each one guest at a time, and
 //! kills the process when the guest's time or memory is up. `serve` is the worker's side, `process` one worker as
-//! the supervisor sees it, `pool` keeps a few of them ready, `frame` is what crosses between the two. What a worker gives
+//! the supervisor sees it, `pool` keeps a few of them ready, `queue` says whose turn it is, `frame` is what crosses between the two. What a worker gives
 //! up before it meets a guest is in `confine`, with `landlock` and `seccomp`; the files of a plan are opened for it by its
 //! `porter`, which it asks through a `door`.
 
@@ -16,6 +16,7 @@ mod message;
 mod pool;
 mod porter;
 mod process;
+mod queue;
 mod seccomp;
 mod serve;
 
