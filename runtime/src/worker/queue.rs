@@ -360,3 +360,406 @@ impl Hold {
         self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn tenant(name: &str) -> Tenant {
+        Some(Arc::from(name))
+    }
+
+    /// A queue whose processes have all come up.
+    fn ready(workers: usize, spare: usize, most_waiting: usize) -> Queue {
+        let mut queue = Queue::new(workers, most_waiting);
+        for _ in 0..workers + spare {
+            queue.welcome(ms(0));
+        }
+        queue
+    }
+
+    /// Gives the tenant a past: a guest that ran so long, alone.
+    fn had(queue: &mut Queue, name: &str, from: Duration, long: Duration) {
+        let ticket = queue.enter(tenant(name), from);
+        assert_eq!(queue.admit(from), Some(ticket.number()), "{name}");
+        queue.release(&ticket, from + long);
+    }
+
+    fn admitted(queue: &mut Queue, now: Duration) -> Vec<u64> {
+        std::iter::from_fn(|| queue.admit(now)).collect()
+    }
+
+    #[test]
+    fn who_has_had_least_goes_first_whoever_came_first() {
+        let mut queue = ready(1, 0, 9);
+        had(&mut queue, "much", ms(0), ms(500));
+        had(&mut queue, "some", ms(500), ms(100));
+        let [much, some, new] = ["much", "some", "new"].map(|name| queue.enter(tenant(name), ms(600)));
+        for ticket in [new, some, much] {
+            assert_eq!(queue.admit(ms(600)), Some(ticket.number()));
+            assert_eq!(queue.admit(ms(600)), None, "there is one worker");
+            queue.release(&ticket, ms(600));
+        }
+    }
+
+    #[test]
+    fn callers_of_one_tenant_and_callers_of_nobody_come_in_order() {
+        for name in [tenant("one"), None] {
+            let mut queue = ready(1, 0, 9);
+            let tickets = [(); 3].map(|()| queue.enter(name.clone(), ms(0)));
+            for ticket in tickets {
+                assert_eq!(queue.admit(ms(0)), Some(ticket.number()));
+                queue.release(&ticket, ms(1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_lone_tenant_has_every_worker() {
+        let mut queue = ready(4, 1, 9);
+        let tickets = [(); 5].map(|()| queue.enter(None, ms(0)));
+        let numbers = tickets.each_ref().map(Ticket::number);
+        assert_eq!(admitted(&mut queue, ms(0)), numbers[..4]);
+    }
+
+    #[test]
+    fn tenants_over_their_share_hold_half_and_leave_one() {
+        for (workers, half) in [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (8, 4)] {
+            let mut queue = ready(workers, 1, 99);
+            had(&mut queue, "greedy", ms(0), ms(900));
+            had(&mut queue, "hungry", ms(900), ms(900));
+            had(&mut queue, "modest", ms(1800), ms(1));
+            let greedy: Vec<u64> = (0..8)
+                .map(|turn| queue.enter(tenant(["greedy", "hungry"][turn % 2]), ms(2000)).number())
+                .collect();
+            let given = admitted(&mut queue, ms(2000));
+            assert_eq!(given.len(), half, "of {workers}");
+            assert!(given.iter().all(|number| greedy.contains(number)));
+            // The other half is there for whoever is not over its share, at once.
+            let modest = queue.enter(tenant("modest"), ms(2000));
+            let expected = (workers > 1).then(|| modest.number());
+            assert_eq!(queue.admit(ms(2000)), expected, "of {workers}");
+        }
+    }
+
+    #[test]
+    fn a_tenant_without_a_past_has_its_part_of_the_workers_and_half_at_most() {
+        let mut queue = ready(8, 1, 99);
+        for name in ["a", "b", "c"] {
+            had(&mut queue, name, ms(0), ms(10));
+        }
+        for _ in 0..8 {
+            queue.enter(tenant("new"), ms(20));
+        }
+        // Four tenants: two workers are its part, and four more are beyond it.
+        assert_eq!(admitted(&mut queue, ms(20)).len(), 6);
+    }
+
+    #[test]
+    fn a_guest_that_still_runs_counts() {
+        let mut queue = ready(2, 0, 9);
+        had(&mut queue, "quick", ms(0), ms(10));
+        queue.enter(tenant("slow"), ms(10));
+        assert!(queue.admit(ms(10)).is_some());
+        let slow = queue.enter(tenant("slow"), ms(60));
+        let quick = queue.enter(tenant("quick"), ms(70));
+        assert_eq!(queue.admit(ms(70)), Some(quick.number()));
+        assert_eq!(queue.admit(ms(70)), None, "{} waits", slow.number());
+    }
+
+    #[test]
+    fn who_loses_a_worker_pays_until_another_stands_there() {
+        let mut queue = ready(1, 1, 9);
+        let crash = queue.enter(tenant("crash"), ms(0));
+        assert!(queue.admit(ms(0)).is_some());
+        queue.lose(&crash, ms(1));
+        queue.welcome(ms(41));
+        had(&mut queue, "honest", ms(41), ms(40));
+        let crash = queue.enter(tenant("crash"), ms(90));
+        let honest = queue.enter(tenant("honest"), ms(90));
+        assert_eq!(queue.admit(ms(90)), Some(honest.number()), "before {}", crash.number());
+    }
+
+    #[test]
+    fn a_lost_worker_keeps_nobody_waiting_while_there_is_a_spare_one() {
+        let mut queue = ready(1, 1, 9);
+        let [first, second, third] = ["a", "b", "c"].map(|name| queue.enter(tenant(name), ms(0)));
+        assert_eq!(queue.admit(ms(0)), Some(first.number()));
+        queue.lose(&first, ms(1));
+        assert_eq!(queue.admit(ms(1)), Some(second.number()));
+        queue.lose(&second, ms(2));
+        assert_eq!(queue.admit(ms(2)), None, "no process is left");
+        queue.welcome(ms(3));
+        assert_eq!(queue.admit(ms(3)), Some(third.number()));
+    }
+
+    #[test]
+    fn a_crowd_is_cut_where_it_is_thickest() {
+        let mut queue = ready(1, 0, 4);
+        let busy = queue.enter(tenant("busy"), ms(0));
+        assert_eq!(queue.admit(ms(0)), Some(busy.number()));
+        let flood = [(); 4].map(|()| queue.enter(tenant("flood"), ms(1)));
+        assert_eq!(queue.turn_away(ms(1)), None, "four may wait");
+        let modest = queue.enter(tenant("modest"), ms(2));
+        assert_eq!(queue.turn_away(ms(2)), Some(flood[3].number()));
+        assert_eq!(queue.turn_away(ms(2)), None);
+        assert!(!queue.leave(&flood[3]) && queue.leave(&modest));
+        // One more of the flood finds the queue full of itself.
+        queue.enter(tenant("modest"), ms(3));
+        let late = queue.enter(tenant("flood"), ms(3));
+        assert_eq!(queue.turn_away(ms(3)), Some(late.number()));
+        assert_eq!(queue.waiting(), 4);
+    }
+
+    #[test]
+    fn a_tenant_is_forgotten_after_a_while_and_its_past_fades_before() {
+        let mut queue = ready(1, 0, 9);
+        had(&mut queue, "old", ms(0), ms(8000));
+        had(&mut queue, "new", ms(10_001), ms(3000));
+        // Halved at 10 s and at 20 s, and the new one's at 20 s: 2000 against 1500.
+        let [old, new] = ["old", "new"].map(|name| queue.enter(tenant(name), ms(20_000)));
+        assert_eq!(queue.admit(ms(20_000)), Some(new.number()));
+        queue.release(&new, ms(20_000));
+        assert!(queue.leave(&old));
+        assert_eq!(queue.accounts.len(), 2);
+        queue.enter(None, ms(90_000));
+        assert_eq!(queue.accounts.len(), 1);
+    }
+
+    #[test]
+    fn the_book_is_bounded_and_keeps_those_who_had_most() {
+        let mut queue = ready(1, 0, 9);
+        had(&mut queue, "greedy", ms(0), ms(100));
+        for number in 0..2 * MOST_REMEMBERED as u64 {
+            had(&mut queue, &number.to_string(), ms(200), ms(1));
+        }
+        assert_eq!(queue.accounts.len(), MOST_REMEMBERED);
+        assert!(queue.accounts.contains_key(&tenant("greedy")));
+    }
+
+    #[test]
+    fn nobody_pays_for_a_process_that_did_not_come_up() {
+        let mut queue = ready(1, 1, 9);
+        let tickets = [(); 2].map(|()| queue.enter(tenant("a"), ms(0)));
+        for ticket in &tickets {
+            assert_eq!(queue.admit(ms(0)), Some(ticket.number()));
+            queue.lose(ticket, ms(10));
+        }
+        queue.forgive(ms(20));
+        let account = &queue.accounts[&tenant("a")];
+        assert_eq!(account.had_by(ms(20)), ms(40));
+        assert_eq!(account.had_by(ms(9000)), ms(40));
+        assert_eq!(account.holds.len(), 1, "one place has no process");
+        queue.welcome(ms(9000));
+        assert!(queue.accounts[&tenant("a")].holds.is_empty());
+    }
+
+    /// Who had much comes back into its turn, though others never stop asking: they have more and more.
+    #[test]
+    fn nobody_starves() {
+        let mut queue = ready(2, 0, 99);
+        had(&mut queue, "heavy", ms(0), ms(3000));
+        let mut now = ms(3000);
+        let heavy = queue.enter(tenant("heavy"), now);
+        let mut running: Vec<Ticket> = Vec::new();
+        let mut waiting: BTreeMap<u64, Ticket> = BTreeMap::new();
+        for name in ["a", "b", "c", "d"] {
+            let ticket = queue.enter(tenant(name), now);
+            waiting.insert(ticket.number(), ticket);
+        }
+        for _ in 0..200 {
+            for number in admitted(&mut queue, now) {
+                if number == heavy.number() {
+                    return;
+                }
+                running.extend(waiting.remove(&number));
+            }
+            now += ms(100);
+            let done = running.remove(0);
+            queue.release(&done, now);
+            let again = queue.enter(done.tenant, now);
+            waiting.insert(again.number(), again);
+        }
+        panic!("two hundred guests of others ran first");
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Enter(u8),
+        Leave(usize),
+        Release(usize),
+        Lose(usize),
+        Welcome,
+        Fail,
+        Bury,
+        Pass(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (0..6_u8).prop_map(Step::Enter),
+            1 => any::<usize>().prop_map(Step::Leave),
+            4 => any::<usize>().prop_map(Step::Release),
+            2 => any::<usize>().prop_map(Step::Lose),
+            2 => Just(Step::Welcome),
+            1 => Just(Step::Fail),
+            1 => Just(Step::Bury),
+            2 => (0..12_000_u64).prop_map(Step::Pass),
+        ]
+    }
+
+    /// What anybody can know who only sees calls and answers.
+    struct Model {
+        queue: Queue,
+        workers: usize,
+        most_waiting: usize,
+        now: Duration,
+        processes: usize,
+        waiting: BTreeMap<u64, Ticket>,
+        running: BTreeMap<u64, Ticket>,
+    }
+
+    fn nth(tickets: &BTreeMap<u64, Ticket>, at: usize) -> Option<u64> {
+        tickets.keys().nth(at.checked_rem(tickets.len())?).copied()
+    }
+
+    impl Model {
+        fn take(&mut self, step: &Step) {
+            match *step {
+                Step::Enter(name) => {
+                    let name = (name > 0).then(|| Arc::from(name.to_string()));
+                    let ticket = self.queue.enter(name, self.now);
+                    self.waiting.insert(ticket.number(), ticket);
+                }
+                Step::Leave(at) => {
+                    if let Some(ticket) = nth(&self.waiting, at).and_then(|number| self.waiting.remove(&number)) {
+                        assert!(self.queue.leave(&ticket) && !self.queue.leave(&ticket));
+                    }
+                }
+                Step::Release(at) => {
+                    if let Some(ticket) = nth(&self.running, at).and_then(|number| self.running.remove(&number)) {
+                        self.queue.release(&ticket, self.now);
+                    }
+                }
+                Step::Lose(at) => {
+                    if let Some(ticket) = nth(&self.running, at).and_then(|number| self.running.remove(&number)) {
+                        self.queue.lose(&ticket, self.now);
+                        self.processes -= 1;
+                    }
+                }
+                Step::Welcome if self.processes <= self.workers => {
+                    self.queue.welcome(self.now);
+                    self.processes += 1;
+                }
+                Step::Welcome => {}
+                Step::Fail => self.queue.forgive(self.now),
+                Step::Bury => {
+                    if self.processes > self.running.len() {
+                        self.queue.bury();
+                        self.processes -= 1;
+                    }
+                }
+                Step::Pass(millis) => self.now += ms(millis),
+            }
+            self.call();
+        }
+
+        fn call(&mut self) {
+            self.queue.age(self.now);
+            loop {
+                let fair = self.queue.fair(self.now);
+                let over = |queue: &Queue| queue.held_over(&fair, self.now);
+                let before = over(&self.queue);
+                let Some(number) = self.queue.admit(self.now) else {
+                    self.assert_full(&fair, before);
+                    break;
+                };
+                // Nobody but who waited, never more than there are workers and processes.
+                let ticket = self.waiting.remove(&number).expect("it waited");
+                let after = over(&self.queue);
+                assert!(
+                    after == before || after <= (self.workers / 2).max(1),
+                    "{before} {after}"
+                );
+                self.running.insert(number, ticket);
+                assert!(self.running.len() <= self.workers.min(self.processes));
+            }
+            while let Some(number) = self.queue.turn_away(self.now) {
+                assert!(self.waiting.remove(&number).is_some());
+            }
+            assert!(self.waiting.len() <= self.most_waiting);
+            assert_eq!(self.queue.waiting(), self.waiting.len());
+            assert_eq!(self.queue.living(), self.processes);
+            assert_eq!(self.queue.busy, self.running.len());
+        }
+    }
+
+    impl Model {
+        /// Nobody is called: nobody waits, no worker is free, or those who wait are over their share and others who are
+        /// have their half.
+        fn assert_full(&self, fair: &Fair, held_over: usize) {
+            let queue = &self.queue;
+            let is_free = queue.busy + queue.gaps < self.workers && queue.busy < self.processes;
+            let mut waiting = queue.accounts.values().filter(|account| !account.waiting.is_empty());
+            assert!(
+                !is_free
+                    || held_over >= (self.workers / 2).max(1)
+                        && waiting.all(|account| account.would_be_over(fair, self.now))
+                    || self.waiting.is_empty(),
+                "a worker is free, and somebody waits who may have it"
+            );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever happens in whatever order: no more guests than workers, no more callers than may wait, nobody called who
+        /// did not wait; and in the end, when the processes are there again, everybody gets a worker and all are free.
+        #[test]
+        fn no_caller_and_no_worker_is_lost(
+            workers in 1..6_usize,
+            most_waiting in 0..9_usize,
+            steps in prop::collection::vec(step(), 0..120),
+        ) {
+            let mut model = Model {
+                queue: ready(workers, 1, most_waiting),
+                workers,
+                most_waiting,
+                now: ms(0),
+                processes: workers + 1,
+                waiting: BTreeMap::new(),
+                running: BTreeMap::new(),
+            };
+            for step in &steps {
+                model.take(step);
+            }
+            while model.processes <= workers {
+                model.take(&Step::Welcome);
+            }
+            for _ in 0..=steps.len() {
+                model.take(&Step::Pass(1));
+                model.take(&Step::Release(0));
+            }
+            prop_assert!(model.waiting.is_empty() && model.running.is_empty());
+            for _ in 0..workers {
+                model.take(&Step::Enter(1));
+            }
+            if most_waiting >= workers {
+                // One tenant and nobody else who is remembered has all of them again.
+                model.take(&Step::Pass(120_000));
+                model.take(&Step::Release(0));
+                model.take(&Step::Enter(1));
+                prop_assert_eq!(model.running.len(), workers);
+            }
+        }
+    }
+}
