@@ -1,7 +1,7 @@
 //! One worker, as its supervisor sees it.
 
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -362,9 +362,12 @@ impl Worker {
 
     /// A figure of the process's memory in bytes; 0 where it cannot be read.
     fn memory(&self, name: &str) -> u64 {
-        fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+        // Room for all of it: a read that fills what it is given is asked again, at the price of a look.
+        let mut status = String::with_capacity(SHORT);
+        fs::File::open(format!("/proc/{}/status", self.child.id()))
+            .and_then(|mut file| file.read_to_string(&mut status))
             .ok()
-            .and_then(|status| field(&status, name))
+            .and_then(|_| field(&status, name))
             .unwrap_or(0)
     }
 
@@ -484,6 +487,8 @@ struct Watch<'a> {
     handed_over: Instant,
     preparing: Option<Instant>,
     started: Option<Instant>,
+    /// When the worker's memory was last looked at: a look costs more than many a guest.
+    looked: Instant,
 }
 
 impl<'a> Watch<'a> {
@@ -493,6 +498,7 @@ impl<'a> Watch<'a> {
             handed_over: Instant::now(),
             preparing: None,
             started: None,
+            looked: Instant::now(),
         }
     }
 
@@ -505,7 +511,7 @@ impl<'a> Watch<'a> {
         Some(most.saturating_sub(since.elapsed()))
     }
 
-    fn overdue(&self, rss_bytes: impl FnOnce() -> u64) -> Option<KilledFor> {
+    fn overdue(&mut self, rss_bytes: impl FnOnce() -> u64) -> Option<KilledFor> {
         if self.left() == Some(Duration::ZERO) {
             return Some(if self.started.is_some() {
                 KilledFor::Time
@@ -514,11 +520,16 @@ impl<'a> Watch<'a> {
             });
         }
         let most = self.patience.rss_bytes?;
+        if self.looked.elapsed() < LOOK_EVERY {
+            return None;
+        }
+        self.looked = Instant::now();
         (rss_bytes() > most).then_some(KilledFor::Memory)
     }
 
     fn next_look(&self) -> Duration {
-        self.left().unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
+        let look = LOOK_EVERY.saturating_sub(self.looked.elapsed());
+        self.left().map_or(look, |left| left.min(look))
     }
 }
 

@@ -373,6 +373,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "callers that name nobody are a tenant too")]
     fn tenant(name: &str) -> Tenant {
         Some(Arc::from(name))
     }
