@@ -103,8 +103,13 @@ fn the_answer(runtime: &Runtime, tenant: &str) -> Result<(), Failure> {
     expect(&outcome, &[vec![SqlValue::Integer(42)]])
 }
 
-/// The same script in process and in a worker, in turns.
+/// The same scripts in process and in a worker, in turns: the shortest, and one that has a database opened.
 fn round_trip(once: bool, targets: &mut Targets) -> Result<(), Failure> {
+    let folder = fast_folder()?;
+    let path = folder.path().join("own.db");
+    HostDatabase::open(&path)?.execute("create table own(x); insert into own values (42);")?;
+    let shortest = Request::sql(PROFILE, "select 6 * 7");
+    let opening = Request::sql(PROFILE, "select x from own").on_database(&path);
     let inside = Runtime::in_process(policies(2000)?);
     let outside = Runtime::in_pool(policies(2000)?, pool(1, 1)?);
     let ways = [
@@ -112,26 +117,32 @@ fn round_trip(once: bool, targets: &mut Targets) -> Result<(), Failure> {
         ("in a worker", &outside),
         ("(in process again)", &inside),
     ];
-    let mut taken = [const { Latencies::new() }; 3];
-    for _ in 0..if once { 1 } else { 300 } {
-        for ((_, runtime), taken) in ways.iter().zip(&mut taken) {
-            for _ in 0..if once { 1 } else { 50 } {
-                taken.time(|| the_answer(runtime, "one"))?;
+    for (name, request, batch) in [("`select 6 * 7`", shortest, 50), ("one row of a database", opening, 20)] {
+        let mut taken = [const { Latencies::new() }; 3];
+        for _ in 0..if once { 1 } else { 200 } {
+            for ((_, runtime), taken) in ways.iter().zip(&mut taken) {
+                for _ in 0..if once { 1 } else { batch } {
+                    let outcome = taken.time(|| runtime.run(&request))?;
+                    expect(&outcome, &[vec![SqlValue::Integer(42)]])?;
+                }
             }
         }
+        title(once, &format!("{name}, from request to outcome"));
+        for ((name, _), taken) in ways.iter().zip(&taken) {
+            show(once, name, taken);
+        }
+        if request.database.is_none() {
+            let [inside, outside, _] = &taken;
+            let beyond = |one: Option<Duration>, other: Option<Duration>| {
+                Some((one?.as_secs_f64() - other?.as_secs_f64()) * 1e6)
+            };
+            targets.measured("round-trip", beyond(outside.least(), inside.least()));
+            targets.measured(
+                "typical-round-trip",
+                beyond(outside.percentile(50), inside.percentile(50)),
+            );
+        }
     }
-    title(once, "`select 6 * 7`, from request to outcome");
-    for ((name, _), taken) in ways.iter().zip(&taken) {
-        show(once, name, taken);
-    }
-    let [inside, outside, _] = taken;
-    let beyond =
-        |one: Option<Duration>, other: Option<Duration>| Some((one?.as_secs_f64() - other?.as_secs_f64()) * 1e6);
-    targets.measured("round-trip", beyond(outside.least(), inside.least()));
-    targets.measured(
-        "typical-round-trip",
-        beyond(outside.percentile(50), inside.percentile(50)),
-    );
     Ok(())
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use stockade_policies::Plan;
 
 #[cfg(feature = "sql")]
@@ -16,7 +15,7 @@ use crate::request::{Guest, Request};
 use crate::sql::{Cut, Session, Stop};
 
 /// Everything that running a guest takes: what crosses to a worker.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub(crate) struct Job {
     /// What the caller asks for.
     pub request: Request,

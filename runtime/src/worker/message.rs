@@ -3,18 +3,25 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use stockade_policies::Plan;
 
 use super::confine::Confinement;
 use super::deed::Deed;
 use crate::error::RuntimeError;
-use crate::execute::Job;
+use crate::layer::Layers;
 use crate::outcome::Outcome;
+use crate::request::Request;
 
 /// What a supervisor asks of a worker.
 #[derive(Debug, Serialize)]
 pub(super) enum ToWorker<'a> {
-    /// Run this guest.
-    Run(&'a Job),
+    /// Run this guest, in this plan or in the one before.
+    Run {
+        request: &'a Request,
+        /// `None` where the worker has it: plans are large, and callers who come again have the same.
+        plan: Option<&'a Plan>,
+        layers: Layers,
+    },
     /// Attempt this, so confined.
     Attempt(&'a Deed, Confinement),
 }
@@ -22,7 +29,11 @@ pub(super) enum ToWorker<'a> {
 /// [`ToWorker`], as it is received.
 #[derive(Debug, Deserialize)]
 pub(super) enum FromSupervisor {
-    Run(Box<Job>),
+    Run {
+        request: Box<Request>,
+        plan: Option<Box<Plan>>,
+        layers: Layers,
+    },
     Attempt(Deed, Confinement),
 }
 

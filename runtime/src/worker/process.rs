@@ -116,6 +116,8 @@ pub(super) struct Worker {
     /// Address space that the process had before its first job, in bytes.
     born_with: u64,
     limits: Limits,
+    /// The digest of the plan that it was handed last.
+    plan: Option<String>,
     pub(super) jobs: u32,
     /// What it is confined by, from its first job on.
     pub(super) sealed: Option<Confinement>,
@@ -155,6 +157,7 @@ impl Worker {
             porter,
             born_with: 0,
             limits: Limits::default(),
+            plan: None,
             jobs: 0,
             sealed: None,
         };
@@ -219,8 +222,17 @@ impl Worker {
         let rule = Rule::new(job.request.database.as_deref(), &job.plan).filter(|_| confinement.needs_porter());
         self.porter.serve(rule).map_err(RuntimeError::Wire)?;
         self.limit(limits(job, self.born_with)).map_err(RuntimeError::Wire)?;
-        if self.hand_over(&ToWorker::Run(job)).is_err() {
+        let is_known = self.plan.as_deref() == Some(job.plan.digest());
+        let order = ToWorker::Run {
+            request: &job.request,
+            plan: (!is_known).then_some(&job.plan),
+            layers: job.layers,
+        };
+        if self.hand_over(&order).is_err() {
             return Ok((self.died(None), false));
+        }
+        if !is_known {
+            self.plan = Some(job.plan.digest().to_owned());
         }
         let mut watch = Watch::new(patience);
         loop {

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
+use stockade_policies::Plan;
 
 use super::confine::Confinement;
 use super::frame::{self, Reader, Received};
@@ -70,12 +71,22 @@ fn serve_guests(supervisor: &OsStr) -> io::Result<()> {
     #[cfg(not(feature = "sql"))]
     drop(end);
     let mut sealed = None;
+    let mut known: Option<Plan> = None;
     let mut reader = Reader::default();
     frame::write(&mut stream, &FromWorker::Ready)?;
     loop {
         match reader.read::<FromSupervisor>(&mut stream, frame::MOST_BYTES)? {
-            Received::Message(FromSupervisor::Run(job)) => {
+            Received::Message(FromSupervisor::Run { request, plan, layers }) => {
                 frame::write(&mut stream, &FromWorker::Preparing)?;
+                known = plan.map(|plan| *plan).or(known);
+                let plan = known
+                    .clone()
+                    .ok_or_else(|| io::Error::other("a guest without a plan"))?;
+                let job = Job {
+                    request: *request,
+                    plan,
+                    layers,
+                };
                 if let Err(error) = seal(&mut sealed, Confinement::of(&job)) {
                     let failure = RuntimeError::Request(format!("a worker could not be confined: {error}"));
                     frame::write(&mut stream, &FromWorker::Failed(failure.into()))?;
