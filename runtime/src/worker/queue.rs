@@ -8,7 +8,9 @@
 //! 3. No more than a number of callers wait. Beyond it, the tenant with the most callers in the queue loses its last.
 //!
 //! Time is counted while a guest has a worker, and when the worker is lost on the way, until another stands in its place:
-//! who breaks workers pays for them. What was long ago counts less: every account is halved every ten seconds.
+//! who breaks workers pays for them. What was long ago counts less: every account is halved every ten seconds. So a tenant
+//! of few long guests would look modest before each of them, and what its last guest took is added: the next is likely to
+//! take as long, and nothing can be done about it then.
 //!
 //! All of it is arithmetic: nothing here waits, looks at a clock or knows a process.
 
@@ -65,6 +67,8 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Account {
     had: Duration,
+    /// What its last guest took: the next is likely to take as long.
+    last: Duration,
     /// When it last asked for something or gave something back.
     seen: Duration,
     waiting: VecDeque<u64>,
@@ -74,6 +78,7 @@ struct Account {
 #[derive(Debug)]
 struct Hold {
     number: u64,
+    begun: Duration,
     /// Since when it is counted; `None` where it no longer is.
     since: Option<Duration>,
     /// It keeps others from a worker.
@@ -141,7 +146,7 @@ impl Queue {
             .filter(|account| !account.waiting.is_empty())
             .max_by_key(|account| {
                 let last = account.waiting.back().copied();
-                (account.waiting.len(), account.had_by(now), last)
+                (account.waiting.len(), account.claimed(now), last)
             })?;
         let number = most.waiting.pop_back()?;
         self.waiting -= 1;
@@ -174,10 +179,11 @@ impl Queue {
             .values_mut()
             .filter(|account| !account.waiting.is_empty())
             .filter(|account| may_go_over || !account.would_be_over(&fair, now))
-            .min_by_key(|account| (account.had_by(now), account.waiting.front().copied()))?;
+            .min_by_key(|account| (account.claimed(now), account.waiting.front().copied()))?;
         let number = next.waiting.pop_front()?;
         next.holds.push(Hold {
             number,
+            begun: now,
             since: Some(now),
             takes_place: true,
         });
@@ -268,12 +274,13 @@ impl Queue {
         };
         let hold = account.holds.swap_remove(at);
         account.had += hold.counted(now);
+        account.last = now.saturating_sub(hold.begun);
         account.seen = now;
         true
     }
 
     fn fair(&self, now: Duration) -> Fair {
-        let total: Duration = self.accounts.values().map(|account| account.had_by(now)).sum();
+        let total: Duration = self.accounts.values().map(|account| account.claimed(now)).sum();
         let tenants = self.accounts.len().max(1);
         Fair {
             time: total / u32::try_from(tenants).unwrap_or(u32::MAX),
@@ -326,6 +333,11 @@ impl Account {
         self.had + running
     }
 
+    /// What it has had, and what its next guest is likely to take.
+    fn claimed(&self, now: Duration) -> Duration {
+        self.had_by(now) + self.last
+    }
+
     /// Writes down what is counted so far.
     fn charge(&mut self, now: Duration) {
         self.had = self.had_by(now);
@@ -339,7 +351,7 @@ impl Account {
     }
 
     fn has_had_more(&self, fair: &Fair, now: Duration) -> bool {
-        self.had_by(now) > fair.time
+        self.claimed(now) > fair.time
     }
 
     fn would_be_over(&self, fair: &Fair, now: Duration) -> bool {
@@ -590,6 +602,75 @@ mod tests {
             waiting.insert(again.number(), again);
         }
         panic!("two hundred guests of others ran first");
+    }
+
+    /// Honest tenants ask for a millisecond now and then; hostile ones ask again at once, for as long as they may.
+    struct World {
+        workers: usize,
+        honest: usize,
+        hostile: usize,
+        hostile_guest: Duration,
+    }
+
+    impl World {
+        /// From asking to having had it: the honest tenants' 99th of 100, when all have been there for a while.
+        fn slowest_but_one_of_100(&self) -> Duration {
+            let mut queue = ready(self.workers, 1, 999);
+            // When, and what: a tenant asks, or the ticket of a tenant is done.
+            let mut events: BTreeMap<(Duration, usize), Option<Ticket>> = BTreeMap::new();
+            for number in 0..self.honest + self.hostile {
+                events.insert((ms(number as u64), number), None);
+            }
+            let mut asked: HashMap<u64, (usize, Duration, Ticket)> = HashMap::new();
+            let mut taken = Vec::new();
+            while let Some(((now, number), done)) = events.pop_first() {
+                let is_honest = number < self.honest;
+                let pause = if is_honest { ms(180 + number as u64 % 47) } else { ms(0) };
+                match done {
+                    Some(ticket) => {
+                        queue.release(&ticket, now);
+                        events.insert((now + pause, number), None);
+                    }
+                    None => {
+                        let ticket = queue.enter(tenant(&number.to_string()), now);
+                        asked.insert(ticket.number(), (number, now, ticket));
+                    }
+                }
+                for admitted in admitted(&mut queue, now) {
+                    let (number, since, ticket) = asked.remove(&admitted).expect("it waits");
+                    let is_honest = number < self.honest;
+                    let end = now + if is_honest { ms(1) } else { self.hostile_guest };
+                    if is_honest && now > ms(40_000) {
+                        taken.push(end.saturating_sub(since));
+                    }
+                    events.insert((end, number), Some(ticket));
+                }
+                if now > ms(160_000) {
+                    break;
+                }
+            }
+            taken.sort_unstable();
+            taken[taken.len() * 99 / 100]
+        }
+    }
+
+    /// However long the hostile half's guests may run: no clock and no machine is in this, only who is called when.
+    #[test]
+    fn a_hostile_half_costs_the_honest_half_no_more_than_half_of_the_workers() {
+        for (workers, millis) in [(2, 5), (2, 130), (2, 2030), (4, 2030)] {
+            let world = |workers, hostile| World {
+                workers,
+                honest: 32,
+                hostile,
+                hostile_guest: ms(millis),
+            };
+            let alone = world(workers / 2, 0).slowest_but_one_of_100();
+            let beside = world(workers, 32).slowest_but_one_of_100();
+            assert!(
+                beside * 2 <= alone * 3,
+                "{workers} workers, {millis} ms: {beside:?}, alone {alone:?}"
+            );
+        }
     }
 
     #[derive(Debug, Clone)]

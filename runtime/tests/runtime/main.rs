@@ -12,6 +12,7 @@ mod boundaries;
 mod modules;
 mod outcomes;
 mod outer;
+mod pool;
 mod requests;
 mod schemas;
 mod sessions;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         workers::trials(),
         outer::trials(),
         tenants::trials(),
+        pool::trials(),
         outcomes::trials(),
         requests::trials(),
         modules::trials(),

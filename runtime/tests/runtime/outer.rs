@@ -330,7 +330,7 @@ fn attaching_only(path: &Path) -> PolicyStore {
     roomy_with(&[], &forbid)
 }
 
-fn patient() -> Patience {
+pub fn patient() -> Patience {
     Patience {
         prepare: Duration::from_secs(20),
         run: Some(Duration::from_secs(20)),

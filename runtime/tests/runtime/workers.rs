@@ -110,8 +110,8 @@ fn a_guest_that_never_started_has_no_start_in_its_trail() {
     assert_not_started(&outcome);
 }
 
-/// The workers of this process that have `file` open.
-fn workers_with(file: &Path) -> Vec<Pid> {
+/// The workers of this process, busy or idle.
+pub fn workers() -> Vec<Pid> {
     let ours = format!("__stockade-worker\0{}", std::process::id());
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -119,20 +119,23 @@ fn workers_with(file: &Path) -> Vec<Pid> {
             continue;
         };
         let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if !String::from_utf8_lossy(&arguments).contains(&ours) {
-            continue;
-        }
-        let Ok(open) = fs::read_dir(entry.path().join("fd")) else {
-            continue;
-        };
-        let has_it = open
-            .flatten()
-            .any(|link| fs::read_link(link.path()).is_ok_and(|target| target == file));
-        if has_it {
+        if String::from_utf8_lossy(&arguments).contains(&ours) {
             found.push(Pid::from_raw(id).unwrap());
         }
     }
     found
+}
+
+/// The workers of this process that have `file` open.
+pub fn workers_with(file: &Path) -> Vec<Pid> {
+    let has_it = |worker: &Pid| {
+        let open = fs::read_dir(format!("/proc/{}/fd", worker.as_raw_nonzero()));
+        open.is_ok_and(|open| {
+            let mut links = open.flatten().filter_map(|link| fs::read_link(link.path()).ok());
+            links.any(|target| target == file)
+        })
+    };
+    workers().into_iter().filter(has_it).collect()
 }
 
 /// The worker that has `file` open, once there is one.
@@ -147,7 +150,7 @@ pub fn worker_with(file: &Path) -> Pid {
     panic!("no worker opened the database");
 }
 
-fn staged(script: &str) -> (TempDir, std::path::PathBuf) {
+pub fn staged(script: &str) -> (TempDir, std::path::PathBuf) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().canonicalize().unwrap().join("stage.db");
     HostDatabase::open(&path)
