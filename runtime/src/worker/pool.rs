@@ -591,7 +591,120 @@ fn wait<'a>(bell: &Condvar, state: MutexGuard<'a, State>, most: Duration) -> Mut
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+
+    const PATIENT: PoolOptions = PoolOptions {
+        workers: 2,
+        spare: 1,
+        wait: Duration::from_mins(10),
+        most_waiting: 9,
+        do_without: Layers::NONE,
+    };
+
+    fn asked(pool: &Pool) -> String {
+        match pool.take(None, |_| true) {
+            Err(RuntimeError::Spawn(error)) => error.to_string(),
+            Err(error) => panic!("{error}"),
+            Ok(_) => panic!("a worker came up"),
+        }
+    }
+
+    #[test]
+    fn a_worker_that_does_not_start_is_an_error_and_the_next_caller_has_it_tried_again() {
+        let tried = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&tried);
+        let start = move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Err(io::Error::other("no more processes"))
+        };
+        let pool = Pool::raised_by(PATIENT, Layers::NONE, start).unwrap();
+        for _ in 0..3 {
+            let before = tried.load(Ordering::SeqCst);
+            assert_eq!(asked(&pool), "no more processes");
+            // The first caller may find that it failed already, and asks again.
+            assert!(before == 0 || tried.load(Ordering::SeqCst) > before);
+        }
+    }
+
+    #[test]
+    fn a_panic_while_starting_is_an_error() {
+        let pool = Pool::raised_by(PATIENT, Layers::NONE, || panic!("of the test")).unwrap();
+        assert_eq!(asked(&pool), "starting a worker failed");
+    }
+
+    /// A pool whose nursery is somewhere else.
+    fn without_nursery() -> (Pool, Receiver<Errand>) {
+        let (errands, ordered) = mpsc::channel();
+        let pool = Pool {
+            nest: Arc::new(Nest::new(&PATIENT)),
+            errands: Some(errands),
+            nursery: None,
+            options: PATIENT,
+            absent: Layers::NONE,
+        };
+        (pool, ordered)
+    }
+
+    const GONE: &str = "the thread that starts workers is gone";
+
+    #[test]
+    fn callers_who_wait_when_the_nursery_dies_are_told() {
+        let (pool, _ordered) = without_nursery();
+        thread::scope(|scope| {
+            let callers = [(); 3].map(|()| scope.spawn(|| asked(&pool)));
+            while pool.waiting() < 3 {
+                thread::yield_now();
+            }
+            let nursery = scope.spawn(|| {
+                let _farewell = Farewell(&pool.nest);
+                panic!("of the test");
+            });
+            assert!(nursery.join().is_err());
+            for caller in callers {
+                assert_eq!(caller.join().unwrap(), GONE);
+            }
+        });
+        assert_eq!(asked(&pool), GONE);
+    }
+
+    #[test]
+    fn a_nursery_that_takes_no_orders_is_gone() {
+        let (pool, ordered) = without_nursery();
+        drop(ordered);
+        pool.order(&mut pool.nest.state());
+        assert_eq!(asked(&pool), GONE);
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_the_options_say() {
+        let (mut pool, _ordered) = without_nursery();
+        pool.options.wait = Duration::from_millis(20);
+        match pool.take(Some("anybody"), |_| true) {
+            Err(RuntimeError::Exhausted { workers: 2, waited }) => assert_eq!(waited, pool.options.wait),
+            other => panic!("{:?}", other.map(|_| "a worker")),
+        }
+        assert_eq!(pool.waiting(), 0);
+        assert!(pool.nest.state().callers.is_empty());
+    }
+
+    #[test]
+    fn as_many_workers_are_started_as_are_wanted_and_as_any_guest_can_have() {
+        let (pool, ordered) = without_nursery();
+        let mut state = pool.nest.state();
+        pool.order(&mut state);
+        pool.order(&mut state);
+        assert_eq!((state.starting, ordered.try_iter().count()), (3, 3));
+        // All have come up, and all are confined for some kind of guest: none of them is here.
+        for _ in 0..3 {
+            state.starting -= 1;
+            state.queue.welcome(Duration::ZERO);
+        }
+        assert_eq!(state.missing(), 1);
+        state.failure = Some(io::Error::other("no more processes"));
+        assert_eq!(state.missing(), 0, "until a caller asks");
+    }
 
     #[test]
     fn a_layer_that_is_not_there_is_refused_unless_agreed_to() {
