@@ -598,7 +598,7 @@ mod tests {
     const PATIENT: PoolOptions = PoolOptions {
         workers: 2,
         spare: 1,
-        wait: Duration::from_mins(10),
+        wait: Duration::from_secs(20),
         most_waiting: 9,
         do_without: Layers::NONE,
     };
