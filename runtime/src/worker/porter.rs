@@ -61,8 +61,10 @@ enum Role {
     Own,
     /// A file that the plan lets it attach.
     Attached,
-    /// What SQLite puts beside one of these.
+    /// What SQLite puts beside its database.
     Beside,
+    /// What it puts beside a file that the plan lets it attach.
+    BesideAttached,
     /// A folder on the way to its database, or anything where the guest may attach something.
     OnTheWay,
     /// Not the guest's business.
@@ -121,7 +123,7 @@ impl Rule {
     fn grant(&self, wish: &Wish) -> (Answer, Option<OwnedFd>) {
         let role = self.role(&wish.path);
         let done = match (wish.what, role) {
-            (What::Open { flags, mode }, Role::Own | Role::Attached | Role::Beside) => {
+            (What::Open { flags, mode }, Role::Own | Role::Attached | Role::Beside | Role::BesideAttached) => {
                 open(&wish.path, flags, mode, role).map(Some)
             }
             (What::Remove, Role::Beside) => rustix::fs::unlink(&wish.path).map(|()| None),
@@ -172,7 +174,7 @@ impl Rule {
             return Role::Attached;
         }
         if base.is_some_and(|base| self.attaches(&base)) {
-            return Role::Beside;
+            return Role::BesideAttached;
         }
         let is_on_the_way = path.is_absolute() && self.database.as_deref().is_some_and(|own| own.starts_with(path));
         if is_on_the_way || self.plan.is_some() {
@@ -221,11 +223,14 @@ fn failed(error: rustix::io::Errno) -> Answer {
 }
 
 /// Opens a regular file by a path without links. Only what stands beside a database is ever made; only the guest's own
-/// database and what stands beside one are ever written.
+/// database and what stands beside that are ever written.
 fn open(path: &Path, flags: i32, mode: u32, role: Role) -> rustix::io::Result<OwnedFd> {
     let asked = OFlags::from_bits_truncate(flags.cast_unsigned());
     let is_written = asked.intersects(OFlags::WRONLY | OFlags::RDWR);
-    if role == Role::Attached && is_written {
+    if matches!(role, Role::Attached | Role::BesideAttached) && is_written {
+        if role == Role::BesideAttached && asked.contains(OFlags::CREATE) {
+            make_for_readers(path, mode)?;
+        }
         // SQLite then opens it for reading.
         return Err(rustix::io::Errno::ACCESS);
     }
@@ -234,19 +239,12 @@ fn open(path: &Path, flags: i32, mode: u32, role: Role) -> rustix::io::Result<Ow
     if may_make {
         flags |= asked & (OFlags::CREATE | OFlags::EXCL);
     }
-    flags |= OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let mode = if may_make {
         Mode::from_raw_mode(mode & 0o777)
     } else {
         Mode::empty()
     };
-    let file = rustix::fs::openat2(
-        CWD,
-        path,
-        flags,
-        mode,
-        ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
-    )?;
+    let file = open_without_links(path, flags, mode)?;
     let seen = rustix::fs::fstat(&file)?;
     if FileType::from_raw_mode(seen.st_mode) != FileType::RegularFile {
         return Err(rustix::io::Errno::ACCESS);
@@ -255,6 +253,46 @@ fn open(path: &Path, flags: i32, mode: u32, role: Role) -> rustix::io::Result<Ow
         belong_to_the_same_owner(path, &file, mode);
     }
     Ok(file)
+}
+
+/// Makes the empty files that a database with a write-ahead log cannot be read without
+/// (<https://sqlite.org/wal.html#read_only_databases>), where nobody has made them yet. Who only reads needs them for the
+/// locks in one, and to see that nothing is in the other; a journal he needs only where there is one.
+fn make_for_readers(path: &Path, mode: u32) -> rustix::io::Result<()> {
+    let base = ["-wal", "-shm"].iter().find_map(|ending| without(path, ending));
+    let is_needed = base.is_some_and(|base| has_write_ahead_log(&base).unwrap_or(false));
+    if !is_needed {
+        return Ok(());
+    }
+    let mode = Mode::from_raw_mode(mode & 0o777);
+    let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL;
+    match open_without_links(path, flags, mode) {
+        Ok(file) => {
+            belong_to_the_same_owner(path, &file, mode);
+            Ok(())
+        }
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// "The file format write version … and the file format read version": 2 is for a write-ahead log
+/// — <https://sqlite.org/fileformat2.html#file_format_version_numbers>
+fn has_write_ahead_log(database: &Path) -> rustix::io::Result<bool> {
+    let file = open_without_links(database, OFlags::RDONLY, Mode::empty())?;
+    let mut versions = [0_u8; 2];
+    let count = rustix::io::pread(&file, &mut versions, 18)?;
+    Ok(count == versions.len() && versions == [2, 2])
+}
+
+fn open_without_links(path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat2(
+        CWD,
+        path,
+        flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK,
+        mode,
+        ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )
 }
 
 /// What a privileged process puts beside somebody's database must stay usable to that somebody.
@@ -389,7 +427,7 @@ mod tests {
         .unwrap();
         for (path, role) in [
             ("/lent/one.db", Role::Attached),
-            ("/lent/one.db-wal", Role::Beside),
+            ("/lent/one.db-wal", Role::BesideAttached),
             // To be looked at, not to be opened.
             ("/lent/two.db", Role::OnTheWay),
             ("/etc/passwd", Role::OnTheWay),
@@ -423,6 +461,69 @@ mod tests {
             );
         }
         assert!(path.exists());
+    }
+
+    /// A database that may be attached, and what asks the porter about a file beside it.
+    fn lent(version: u8) -> (tempfile::TempDir, PathBuf, impl Fn(&str, What) -> i32) {
+        let folder = tempfile::tempdir().unwrap();
+        let lent = folder.path().canonicalize().unwrap().join("lent.db");
+        let mut header = b"SQLite format 3\0\x10\0".to_vec();
+        header.extend([version, version]);
+        std::fs::write(&lent, header).unwrap();
+        let permit = format!(
+            "@id(\"one\") permit (principal in Profile::\"untrusted\", action == Action::\"attach\", \
+             resource == Path::\"{}\");",
+            lent.display()
+        );
+        let rule = rule(Some("/data/own.db"), &permit).unwrap();
+        let base = lent.clone();
+        let ask = move |ending: &str, what| {
+            let path = PathBuf::from(format!("{}{ending}", base.display()));
+            rule.grant(&Wish { path, what }).0.errno
+        };
+        (folder, lent, ask)
+    }
+
+    fn open_with(flags: OFlags) -> What {
+        What::Open {
+            flags: flags.bits().cast_signed(),
+            mode: 0o644,
+        }
+    }
+
+    #[test]
+    fn what_stands_beside_an_attached_file_is_only_read() {
+        for version in [1, 2] {
+            let (_folder, lent, ask) = lent(version);
+            for ending in BESIDE {
+                let beside = format!("{}{ending}", lent.display());
+                std::fs::write(&beside, "theirs").unwrap();
+                assert_eq!(ask(ending, open_with(OFlags::RDONLY)), 0);
+                for flags in [
+                    OFlags::RDWR,
+                    OFlags::WRONLY,
+                    OFlags::RDWR | OFlags::CREATE,
+                    OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+                ] {
+                    assert_eq!(ask(ending, open_with(flags)), libc::EACCES, "{ending} {flags:?}");
+                }
+                assert_eq!(ask(ending, What::Remove), libc::EACCES);
+                assert_eq!(std::fs::read(&beside).unwrap(), b"theirs");
+            }
+        }
+    }
+
+    #[test]
+    fn beside_an_attached_file_only_what_readers_need_is_made_and_empty() {
+        for (version, made) in [(1, [false; 3]), (2, [false, true, true])] {
+            let (_folder, lent, ask) = lent(version);
+            for (ending, is_made) in BESIDE.into_iter().zip(made) {
+                assert_eq!(ask(ending, open_with(OFlags::RDONLY | OFlags::CREATE)), libc::ENOENT);
+                assert_eq!(ask(ending, open_with(OFlags::RDWR | OFlags::CREATE)), libc::EACCES);
+                let length = std::fs::metadata(format!("{}{ending}", lent.display())).map(|file| file.len());
+                assert_eq!(length.ok(), is_made.then_some(0), "{ending}");
+            }
+        }
     }
 
     #[test]
