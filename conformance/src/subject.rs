@@ -275,6 +275,7 @@ fn watchdog(case: &Case) -> Patience {
     Patience {
         prepare: LONGEST_CONTROL,
         run: Some(runs_on.map_or(LONGEST_CONTROL, |millis| Duration::from_millis(millis) + TO_BE_SURE)),
+        answer: Duration::ZERO,
         reply_bytes: usize::MAX,
         rss_bytes: Some(MOST_CONTROL_MEMORY),
     }

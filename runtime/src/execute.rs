@@ -25,6 +25,18 @@ pub(crate) struct Job {
     pub layers: Layers,
 }
 
+/// Who is told how far a guest is.
+pub(crate) trait Listener: Send + Sync {
+    /// The first guest byte is about to be executed.
+    fn started(&self) {}
+
+    /// No more of the guest is executed: it ended, or a layer stops it. Told once.
+    fn ending(&self) {}
+}
+
+/// Nobody.
+impl Listener for () {}
+
 /// How a guest ended.
 pub(crate) struct Ended {
     pub class: Result<Class, Refusal>,
@@ -34,16 +46,12 @@ pub(crate) struct Ended {
     pub product: Product,
 }
 
-/// Runs the guest. `on_start` is called just before the first guest byte is executed.
-pub(crate) fn execute(job: &Job, on_start: &dyn Fn()) -> Result<Outcome, RuntimeError> {
-    let gate = Arc::new(Gate::new(job.plan.clone(), job.layers));
-    let started = || {
-        gate.started();
-        on_start();
-    };
+/// Runs the guest, and tells `listener` how far it is.
+pub(crate) fn execute(job: &Job, listener: impl Listener + 'static) -> Result<Outcome, RuntimeError> {
+    let gate = Arc::new(Gate::new(job.plan.clone(), job.layers, Box::new(listener)));
     let ended = match &job.request.guest {
-        Guest::Sql(script) => run_sql(script, &job.request, &gate, &started)?,
-        Guest::Wasm(module) => run_wasm(module, &job.request, &gate, &started)?,
+        Guest::Sql(script) => run_sql(script, &job.request, &gate)?,
+        Guest::Wasm(module) => run_wasm(module, &job.request, &gate)?,
     };
     Ok(outcome(&gate, ended))
 }
@@ -72,13 +80,13 @@ pub(crate) fn outcome(gate: &Gate, ended: Ended) -> Outcome {
 }
 
 #[cfg(feature = "sql")]
-fn run_sql(script: &[u8], request: &Request, gate: &Arc<Gate>, started: &dyn Fn()) -> Result<Ended, RuntimeError> {
+fn run_sql(script: &[u8], request: &Request, gate: &Arc<Gate>) -> Result<Ended, RuntimeError> {
     use stockade_policies::Meter;
 
     let script = String::from_utf8_lossy(script);
     let deadline = Deadline::start(gate.bound(Meter::Elapse));
     let session = Session::open(request.database.as_deref(), gate, deadline)?;
-    started();
+    gate.started();
     run_script(&session, &script, gate, deadline)
 }
 
@@ -92,7 +100,9 @@ pub(crate) fn run_script(
 ) -> Result<Ended, RuntimeError> {
     let mut product = Product::default();
     let mut detail = String::new();
-    let class = match session.run(script, &mut product.statements) {
+    let ended = session.run(script, &mut product.statements);
+    gate.ending();
+    let class = match ended {
         Ok(Cut::No) => Ok(Class::Completed),
         Ok(Cut::At(meter)) => {
             detail = crate::gate::beyond(meter, gate.bound(meter));
@@ -110,16 +120,16 @@ pub(crate) fn run_script(
 }
 
 #[cfg(not(feature = "sql"))]
-fn run_sql(_: &[u8], _: &Request, _: &Arc<Gate>, _: &dyn Fn()) -> Result<Ended, RuntimeError> {
+fn run_sql(_: &[u8], _: &Request, _: &Arc<Gate>) -> Result<Ended, RuntimeError> {
     Err(RuntimeError::Unsupported("SQL"))
 }
 
 #[cfg(feature = "wasm")]
-fn run_wasm(module: &[u8], request: &Request, gate: &Arc<Gate>, started: &dyn Fn()) -> Result<Ended, RuntimeError> {
-    crate::wasm::run(module, request, gate, started)
+fn run_wasm(module: &[u8], request: &Request, gate: &Arc<Gate>) -> Result<Ended, RuntimeError> {
+    crate::wasm::run(module, request, gate)
 }
 
 #[cfg(not(feature = "wasm"))]
-fn run_wasm(_: &[u8], _: &Request, _: &Arc<Gate>, _: &dyn Fn()) -> Result<Ended, RuntimeError> {
+fn run_wasm(_: &[u8], _: &Request, _: &Arc<Gate>) -> Result<Ended, RuntimeError> {
     Err(RuntimeError::Unsupported("WebAssembly"))
 }

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use stockade_policies::{Action, Bound, Decision, Meter, Plan, Question, Resource, Value};
 
+use crate::execute::Listener;
 use crate::layer::{Layer, Layers};
 use crate::outcome::Refusal;
 use crate::trail::{Event, Trail};
@@ -34,6 +35,8 @@ pub(crate) struct Gate {
     /// Whether the book has a refusal, for those who ask often.
     is_refused: AtomicBool,
     book: Mutex<Book>,
+    listener: Box<dyn Listener>,
+    is_ending: AtomicBool,
 }
 
 /// Lines are written once and numbered, and the trail of a run is a list of numbers until somebody wants to read it.
@@ -90,7 +93,7 @@ impl Book {
 }
 
 impl Gate {
-    pub(crate) fn new(plan: Plan, layers: Layers) -> Self {
+    pub(crate) fn new(plan: Plan, layers: Layers, listener: Box<dyn Listener>) -> Self {
         let mut book = Book {
             lines: Vec::new(),
             questions: HashMap::new(),
@@ -115,6 +118,8 @@ impl Gate {
             layers,
             is_refused: AtomicBool::new(false),
             book: Mutex::new(book),
+            listener,
+            is_ending: AtomicBool::new(false),
         }
     }
 
@@ -224,9 +229,17 @@ impl Gate {
             .allowed
     }
 
-    /// Writes that the first guest byte is about to be executed.
+    /// Writes and tells that the first guest byte is about to be executed.
     pub(crate) fn started(&self) {
         self.book().write(STARTED);
+        self.listener.started();
+    }
+
+    /// Tells that no more of the guest is executed: it ended, or a layer stops it now.
+    pub(crate) fn ending(&self) {
+        if !self.is_ending.swap(true, Ordering::Relaxed) {
+            self.listener.ending();
+        }
     }
 
     /// Ends the guest. Only the first refusal counts: later ones are its echo.
@@ -238,6 +251,8 @@ impl Gate {
             book.refusal = Some(refusal);
             self.is_refused.store(true, Ordering::Release);
         }
+        drop(book);
+        self.ending();
     }
 
     /// Why the guest was ended, if it was.

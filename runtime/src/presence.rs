@@ -14,10 +14,11 @@ pub struct Presence {
     pub detail: String,
 }
 
-/// The layers that depend on the machine and on the build; every other one is always there.
+/// The layers that depend on the machine and on the build; every other one is always there. So is `worker`, and what it has
+/// besides of the machine is said too.
 #[must_use]
 pub fn presence() -> Vec<Presence> {
-    vec![build(), landlock(), seccomp()]
+    vec![build(), worker(), landlock(), seccomp()]
 }
 
 fn there(layer: Layer, detail: impl Into<String>) -> Presence {
@@ -53,6 +54,11 @@ fn build() -> Presence {
 #[cfg(not(feature = "sql"))]
 fn build() -> Presence {
     there(Layer::Build, "no SQLite in this build")
+}
+
+/// No condition: where there are no control groups, resource limits and the supervisor's own looks remain.
+fn worker() -> Presence {
+    there(Layer::Worker, worker::cgroups_in_force())
 }
 
 fn landlock() -> Presence {

@@ -24,8 +24,8 @@ use crate::sql_session::SqlSession;
 use crate::trail::{Event, Trail};
 use crate::worker::{Ended, KilledFor, Patience, Pool};
 
-/// How long after a guest's deadline its process is killed. The layers inside get this long to end it politely, which
-/// keeps what it has handed back so far.
+/// How long after a guest's deadline its process is killed in any case. Within it a guest that has ended is cleared up, and
+/// what it has handed back crosses. One that is stuck inside one opcode is killed as soon as it is known to be.
 pub const KILL_GRACE: Duration = Duration::from_millis(30);
 
 /// What opening a database may take.
@@ -137,7 +137,7 @@ impl Runtime {
         }
         let Some(pool) = &self.pool else {
             // A panic in the guard is a refusal here too: nobody knows what it left undone.
-            return catch_unwind(AssertUnwindSafe(|| execute(&job, &|| {}))).unwrap_or_else(|_| {
+            return catch_unwind(AssertUnwindSafe(|| execute(&job, ()))).unwrap_or_else(|_| {
                 let refusal = Refusal::own_failure(Class::HostInternal, "the guard failed while the guest ran");
                 Ok(Outcome::refused(refusal, admitted(&job.plan)))
             });
@@ -273,7 +273,8 @@ fn patience(plan: &Plan, guest: &Guest) -> Patience {
         });
     Patience {
         prepare: prepare.unwrap_or(Duration::MAX).saturating_add(KILL_GRACE),
-        run: allowance(plan.bound(Meter::Elapse)).map(|most| most.saturating_add(KILL_GRACE)),
+        run: allowance(plan.bound(Meter::Elapse)),
+        answer: KILL_GRACE,
         reply_bytes: reply_bytes(plan),
         rss_bytes: memory,
     }

@@ -58,7 +58,7 @@ const _: () = {
 impl SqlSession {
     pub(crate) fn open(plan: Plan, layers: Layers, database: Option<&Path>) -> Result<Self, RuntimeError> {
         let clock = ticker::Ticker::of_process().map_err(RuntimeError::Spawn)?;
-        let gate = Arc::new(Gate::new(plan, layers));
+        let gate = Arc::new(Gate::new(plan, layers, Box::new(())));
         // Opening runs nothing of a guest's. The first guest has a deadline of its own.
         let opening = Deadline::start(stockade_policies::Bound::Unbounded);
         Ok(Self {

@@ -2,6 +2,7 @@
 //! where there is no answer, 1 where the answer is no.
 
 use std::fs;
+use std::process::Command;
 
 use crate::folder::{Folder, Ran};
 
@@ -237,4 +238,35 @@ fn layers_that_nobody_can_do_without() {
         &folder.run(&["run", "--do-without", "landlock", "--in-process", "guest.sql"]),
         "cannot be used with",
     );
+}
+
+/// `policyctl run` under a limit, as the shell's `ulimit` takes it.
+fn limited(limit: &str) -> Ran {
+    let folder = Folder::new();
+    fs::write(folder.path("guest.sql"), "select 1").unwrap();
+    let inner = folder.command(&["run", "--profile", "walkin", "guest.sql"]);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the program under test, with less than it needs"
+    )]
+    let output = Command::new("sh")
+        .args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\"")])
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .current_dir(folder.path(""))
+        .output()
+        .unwrap();
+    Ran {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+#[test]
+fn who_has_too_few_descriptors_for_a_worker_is_told_so() {
+    let ran = limited("-n 9");
+    assert_no_answer(&ran, "cannot start a worker: Too many open files");
+    assert!(ran.stderr.contains("raise `ulimit -n` (`RLIMIT_NOFILE`)"), "{ran:?}");
+    assert_eq!(limited("-n 100").code, Some(0));
 }

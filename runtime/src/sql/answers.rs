@@ -130,7 +130,7 @@ mod tests {
         let plan = PolicyStore::stock()
             .unwrap()
             .plan(&Principal::caller("guest", "walkin"));
-        let gate = Gate::new(plan.unwrap(), Layers::ALL);
+        let gate = Gate::new(plan.unwrap(), Layers::ALL, Box::new(()));
         let answer = gate.ask(Action::Sql(SqlAction::Select), &Resource::database("main"), &[]);
         vec![answer.unwrap()]
     }

@@ -318,7 +318,7 @@ mod tests {
     fn gate() -> Arc<Gate> {
         let store = PolicyStore::stock().unwrap();
         let plan = store.plan(&Principal::caller("guest", "walkin")).unwrap();
-        Arc::new(Gate::new(plan, Layers::ALL))
+        Arc::new(Gate::new(plan, Layers::ALL, Box::new(())))
     }
 
     /// A connection, the gate that its functions ask, and the hooks, which go last.

@@ -385,7 +385,15 @@ unsafe extern "C" fn authorize_callback(
 unsafe extern "C" fn progress_callback(context: *mut c_void) -> c_int {
     // SAFETY: `context` is the `Hooks` registered in `Hooks::watch_the_clock`; it is only ever read through `&`.
     let hooks = unsafe { &*context.cast::<Hooks>() };
-    let is_over = catch_unwind(AssertUnwindSafe(|| hooks.is_over())).unwrap_or(true);
+    let is_over = catch_unwind(AssertUnwindSafe(|| {
+        let is_over = hooks.is_over();
+        if is_over {
+            // What comes now, undoing what the statement wrote, is not the guest.
+            hooks.gate.ending();
+        }
+        is_over
+    }))
+    .unwrap_or(true);
     c_int::from(is_over)
 }
 

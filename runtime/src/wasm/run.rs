@@ -23,12 +23,7 @@ use crate::request::Request;
 const DEFAULT_EXPORTS: [&str; 2] = ["run", "_start"];
 
 /// Compiles, links and runs a module.
-pub(crate) fn run(
-    bytes: &[u8],
-    request: &Request,
-    gate: &Arc<Gate>,
-    started: &dyn Fn(),
-) -> Result<Ended, RuntimeError> {
+pub(crate) fn run(bytes: &[u8], request: &Request, gate: &Arc<Gate>) -> Result<Ended, RuntimeError> {
     let engine = engine::engine(gate)?;
     let module = match compile(&engine, bytes) {
         Ok(module) => module,
@@ -50,8 +45,10 @@ pub(crate) fn run(
         linker,
         gate,
         request,
+        // Before anybody is told of the start: no clock that is watched from outside may run ahead of this one.
+        deadline: Deadline::start(gate.bound(Meter::Elapse)),
     };
-    started();
+    gate.started();
     guest.run_on_its_own_stack()
 }
 
@@ -77,6 +74,7 @@ struct Guest<'a> {
     linker: wasmtime::Linker<Host>,
     gate: &'a Arc<Gate>,
     request: &'a Request,
+    deadline: Deadline,
 }
 
 impl Guest<'_> {
@@ -94,7 +92,7 @@ impl Guest<'_> {
     }
 
     fn run(&self) -> Result<Ended, RuntimeError> {
-        let deadline = Deadline::start(self.gate.bound(Meter::Elapse));
+        let deadline = self.deadline;
         let host = Host::new(self.gate, deadline, self.request.database.clone());
         let mut store = Store::new(&self.engine, host);
         store.limiter(|host| &mut host.limiter);
@@ -105,7 +103,9 @@ impl Guest<'_> {
             None
         };
         let mut product = Product::default();
-        let class = self.instantiate_and_call(&mut store, &mut product)?;
+        let class = self.instantiate_and_call(&mut store, &mut product);
+        self.gate.ending();
+        let class = class?;
         let host = store.into_data();
         if let Some(unknown) = host.unknown {
             return Err(unknown);

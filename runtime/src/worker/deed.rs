@@ -27,12 +27,20 @@ pub enum Deed {
     Execute(PathBuf),
     /// Start another process.
     Fork,
-    /// Take so many bytes of memory at once.
+    /// Take so many bytes of address space at once.
     Allocate(u64),
+    /// Fill so many bytes of memory.
+    Fill(u64),
+    /// Have the kernel send a signal to the supervisor when something comes.
+    SendSignals,
     /// Have any descriptor open that a worker does not need.
     KeepDescriptors,
     /// Read any variable of the supervisor's environment.
     ReadEnvironment,
+    /// Have any capability, any supplementary group, or a way to get more.
+    KeepPrivileges,
+    /// Have what the supervisor set up for itself: signals that are blocked or ignored, a mask for new files.
+    KeepSettings,
 }
 
 /// What came of a deed.
@@ -76,8 +84,12 @@ fn tried(deed: &Deed) -> io::Result<()> {
         Deed::Execute(path) => Err(Command::new(path).exec()),
         Deed::Fork => fork(),
         Deed::Allocate(bytes) => allocate(*bytes),
+        Deed::Fill(bytes) => fill(*bytes),
+        Deed::SendSignals => send_signals(),
         Deed::KeepDescriptors => found(fs::read_dir("/proc/self/fd")?.count() > OWN_DESCRIPTORS),
         Deed::ReadEnvironment => found(std::env::vars_os().next().is_some()),
+        Deed::KeepPrivileges => found(!has_status(&UNPRIVILEGED)?),
+        Deed::KeepSettings => found(!has_status(&UNSET)?),
     }
 }
 
@@ -86,6 +98,52 @@ fn found(is_there: bool) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+/// What `/proc/self/status` says of a process without privileges.
+const UNPRIVILEGED: [(&str, &str); 7] = [
+    ("Groups", ""),
+    ("CapInh", "0000000000000000"),
+    ("CapPrm", "0000000000000000"),
+    ("CapEff", "0000000000000000"),
+    ("CapBnd", "0000000000000000"),
+    ("CapAmb", "0000000000000000"),
+    ("NoNewPrivs", "1"),
+];
+
+/// And of one that set up nothing but that a full file and a reader who left are no signals: numbers 25 and 13.
+const UNSET: [(&str, &str); 3] = [
+    ("Umask", "0077"),
+    ("SigBlk", "0000000000000000"),
+    ("SigIgn", "0000000001001000"),
+];
+
+fn has_status(expected: &[(&str, &str)]) -> io::Result<bool> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    Ok(expected.iter().all(|(name, value)| {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.is_some_and(|found| found.trim() == *value)
+    }))
+}
+
+fn fill(bytes: u64) -> io::Result<()> {
+    let length = usize::try_from(bytes).map_err(io::Error::other)?;
+    std::hint::black_box(vec![1_u8; length]);
+    Ok(())
+}
+
+/// Whoever owns a descriptor is told of what comes there: <https://man7.org/linux/man-pages/man2/F_SETOWN.2const.html>
+fn send_signals() -> io::Result<()> {
+    #[expect(unsafe_code, reason = "no safe interface sets an owner")]
+    // SAFETY: a call with numbers only, on a descriptor of this process.
+    let answer = unsafe { libc::fcntl(libc::STDIN_FILENO, libc::F_SETOWN, libc::getppid()) };
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }
 
@@ -123,6 +181,7 @@ pub(super) fn refuser(errno: i32, deed: &Deed) -> Option<Layer> {
         (libc::EPERM, _) => Some(Layer::Seccomp),
         (libc::EACCES, _) => Some(Layer::Landlock),
         (libc::ENOMEM, Deed::Allocate(_)) => Some(Layer::Heap),
+        (libc::EAGAIN, Deed::Fork) => Some(Layer::Worker),
         _ => None,
     }
 }

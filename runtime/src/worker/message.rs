@@ -46,6 +46,8 @@ pub(super) enum FromWorker {
     Preparing,
     /// The first guest byte is about to be executed: the guest's clock runs.
     Started,
+    /// No more of the guest is executed: it ended, or a layer stops it. Its outcome follows.
+    Ending,
     /// The guest ended.
     Done(Box<Outcome>),
     /// We do not know what the guest did.

@@ -3,10 +3,12 @@
 //! A deadline inside a process is not a hard one: a single SQL function call or bulk memory operation can outlive every
 //! check that the process makes. So the supervisor starts workers ahead of time, gives each one guest at a time, and
 //! kills the process when the guest's time or memory is up. `serve` is the worker's side, `process` one worker as
-//! the supervisor sees it, `pool` keeps a few of them ready, `queue` says whose turn it is, `frame` is what crosses between the two. What a worker gives
-//! up before it meets a guest is in `confine`, with `landlock` and `seccomp`; the files of a plan are opened for it by its
+//! the supervisor sees it, `pool` keeps a few of them ready, `queue` says whose turn it is, `frame` is what crosses between
+//! the two. What a worker gives up before it meets a guest is in `confine`, with `landlock` and `seccomp`; what it may hold
+//! the kernel counts in a `cgroup`; the files of a plan are opened for it by its
 //! `porter`, which it asks through a `door`.
 
+mod cgroup;
 mod confine;
 mod deed;
 pub(crate) mod door;
@@ -15,15 +17,22 @@ mod landlock;
 mod message;
 mod pool;
 mod porter;
+mod privileges;
 mod process;
 mod queue;
 mod seccomp;
 mod serve;
+mod turn;
 
 pub use deed::{Attempt, Deed};
 pub use pool::{Pool, PoolOptions};
 pub use process::{Ended, KilledFor, Patience};
 pub use serve::enter;
+
+/// The control groups that workers are in, in words, or why in none.
+pub(crate) fn cgroups_in_force() -> String {
+    cgroup::in_force()
+}
 
 /// The version of Landlock that this kernel offers.
 pub(crate) fn landlock_version() -> Option<u32> {

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::confine::{Calls, Confinement};
 use super::deed::{Attempt, Deed};
-use super::process::{Ended, Patience, Worker};
+use super::process::{self, Ended, Patience, Worker};
 use super::queue::{Queue, Ticket};
 use crate::error::RuntimeError;
 use crate::execute::Job;
-use crate::layer::{Layer, Layers};
+use crate::layer::Layers;
 use crate::presence::{self, Presence};
 
 /// A worker is replaced after so many guests, so that whatever they left behind does not add up.
@@ -142,7 +142,7 @@ impl Pool {
                 let nest = Arc::clone(&nest);
                 move || nest.raise(&ordered, start)
             })
-            .map_err(RuntimeError::Spawn)?;
+            .map_err(|error| RuntimeError::Spawn(process::not_started(&error)))?;
         let pool = Self {
             nest,
             errands: Some(errands),
@@ -173,7 +173,7 @@ impl Pool {
     pub fn attempt(&self, deed: &Deed, layers: Layers) -> Result<Attempt, RuntimeError> {
         let confinement = Confinement::new(layers, Calls::Sql);
         let (turn, mut worker) = self.take(None, |worker| worker.sealed.is_none())?;
-        let attempt = worker.attempt(deed, confinement, layers.contains(Layer::Heap));
+        let attempt = worker.attempt(deed, confinement, layers);
         turn.replace(worker);
         attempt.map_err(RuntimeError::Wire)
     }
@@ -594,6 +594,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::layer::Layer;
 
     const PATIENT: PoolOptions = PoolOptions {
         workers: 2,

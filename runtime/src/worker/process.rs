@@ -12,6 +12,7 @@ use rustix::process::{Pid, Resource, Rlimit};
 use serde::Serialize;
 use stockade_policies::{Bound, Meter};
 
+use super::cgroup::{Group, Most};
 use super::confine::{Calls, Confinement};
 use super::deed::{self, Attempt, Deed};
 use super::door;
@@ -19,9 +20,10 @@ use super::frame::{self, Reader, Received};
 use super::message::{FromWorker, ToWorker};
 use super::porter::Rule;
 use super::serve::{PORTER_ARGUMENT, WORKER_ARGUMENT, is_worker};
+use super::turn::Turn;
 use crate::error::RuntimeError;
 use crate::execute::Job;
-use crate::layer::Layer;
+use crate::layer::{Layer, Layers};
 use crate::outcome::Outcome;
 use crate::runtime::WORKER_MEMORY;
 
@@ -40,8 +42,14 @@ const SHORT: usize = 4096;
 /// Between two looks at the worker's memory.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// Between two looks at what a worker does whose guest's time is up.
+const LOOK_CLOSELY: Duration = Duration::from_micros(500);
+
 /// How long a porter may take to learn whom it serves, and a deed to be attempted.
 const BRIEFLY: Duration = Duration::from_secs(5);
+
+/// A module's worker has the thread that serves, the guest's and its alarm's, and those of the last guest on their way out.
+const MODULE_THREADS: u32 = 8;
 
 /// Memory beyond what the supervisor kills a worker for, in bytes: the address space ends there.
 const BEYOND_KILLING: u64 = 64 << 20;
@@ -55,15 +63,17 @@ const BEYOND_DATABASE: u64 = 1 << 20;
 pub struct Patience {
     /// From the worker having the whole job to the guest's first byte: compiling, opening.
     pub prepare: Duration,
-    /// From the guest's first byte to its outcome; `None` waits for ever.
+    /// From the guest's first byte to its end; `None` waits for ever.
     pub run: Option<Duration>,
+    /// From then to its outcome, in any case. A guest that is executed meanwhile, and does not end, does not get all of it.
+    pub answer: Duration,
     /// The most bytes of its answer.
     pub reply_bytes: usize,
     /// The most resident memory of the process, in bytes; `None` does not look.
     pub rss_bytes: Option<u64>,
 }
 
-/// Why a supervisor killed a worker.
+/// Why a worker was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KilledFor {
     /// It took too long to prepare the guest.
@@ -84,7 +94,7 @@ pub enum Ended {
         /// Peak resident memory, read from outside.
         peak_rss_bytes: u64,
     },
-    /// The supervisor killed the worker.
+    /// The supervisor killed the worker, or, for memory, the kernel.
     Killed {
         /// Why.
         why: KilledFor,
@@ -113,6 +123,8 @@ pub(super) struct Worker {
     stream: UnixStream,
     reader: Reader,
     porter: Porter,
+    /// Taken away after the processes: see `drop`.
+    group: Group,
     /// Address space that the process had before its first job, in bytes.
     born_with: u64,
     limits: Limits,
@@ -147,20 +159,22 @@ impl Worker {
                 "`main` does not call `stockade_runtime::worker::enter()` before anything else",
             ));
         }
-        let (stream, theirs) = UnixStream::pair()?;
-        let (inside, outside) = door::pair()?;
+        let (stream, theirs) = UnixStream::pair().map_err(|error| not_started(&error))?;
+        let (inside, outside) = door::pair().map_err(|error| not_started(&error.into()))?;
         let porter = Porter::start(outside)?;
         let mut worker = Self {
             child: again(WORKER_ARGUMENT, theirs, inside)?,
             stream,
             reader: Reader::default(),
             porter,
+            group: Group::new()?,
             born_with: 0,
             limits: Limits::default(),
             plan: None,
             jobs: 0,
             sealed: None,
         };
+        worker.group.admit(worker.child.id())?;
         // Waiting is for `wait_for`, which wakes on time: a socket's own time-outs are as coarse as the kernel's tick.
         worker.stream.set_nonblocking(true)?;
         worker.wait_until_ready(BIRTH)?;
@@ -222,6 +236,12 @@ impl Worker {
         let rule = Rule::new(job.request.database.as_deref(), &job.plan).filter(|_| confinement.needs_porter());
         self.porter.serve(rule).map_err(RuntimeError::Wire)?;
         self.limit(limits(job, self.born_with)).map_err(RuntimeError::Wire)?;
+        let processes = job.layers.contains(Layer::Worker).then(|| processes(confinement.calls));
+        let most = Most {
+            resident: patience.rss_bytes,
+            processes,
+        };
+        self.group.limit(most).map_err(RuntimeError::Wire)?;
         let is_known = self.plan.as_deref() == Some(job.plan.digest());
         let order = ToWorker::Run {
             request: &job.request,
@@ -236,17 +256,22 @@ impl Worker {
         }
         let mut watch = Watch::new(patience);
         loop {
-            if let Some(why) = watch.overdue(|| self.resident()) {
-                return Ok((self.kill(why, &watch), false));
-            }
+            // Read before the clock is looked at: a word that is there was said in time, however late this thread woke.
             match self.reader.read(&mut self.stream, patience.reply_bytes) {
-                Ok(Received::NotYet) => wait_for(&self.stream, libc::POLLIN, watch.next_look()),
+                Ok(Received::NotYet) => match watch.overdue(self) {
+                    Some(why) => return Ok((self.kill(why, &watch), false)),
+                    None => wait_for(&self.stream, libc::POLLIN, watch.next_look()),
+                },
                 // Each once and in this order: a clock that is told to start again would never run out.
                 Ok(Received::Message(FromWorker::Preparing)) if watch.preparing.is_none() => {
                     watch.preparing = Some(Instant::now());
                 }
                 Ok(Received::Message(FromWorker::Started)) if watch.preparing.is_some() && watch.started.is_none() => {
                     watch.started = Some(Instant::now());
+                }
+                // A refusal may come before the guest's first byte, and then there is nothing to end.
+                Ok(Received::Message(FromWorker::Ending)) if watch.preparing.is_some() && !watch.is_ending => {
+                    watch.is_ending = true;
                 }
                 Ok(Received::Message(FromWorker::Done(outcome))) => {
                     let peak_rss_bytes = self.memory("VmHWM");
@@ -269,9 +294,15 @@ impl Worker {
     }
 
     /// Has a deed attempted, so confined. The worker is of no use afterwards.
-    pub(super) fn attempt(&mut self, deed: &Deed, confinement: Confinement, limits: bool) -> io::Result<Attempt> {
+    pub(super) fn attempt(&mut self, deed: &Deed, confinement: Confinement, layers: Layers) -> io::Result<Attempt> {
         self.sealed = Some(confinement);
-        if limits {
+        if layers.contains(Layer::Worker) {
+            self.group.limit(Most {
+                resident: Some(WORKER_MEMORY),
+                processes: Some(processes(confinement.calls)),
+            })?;
+        }
+        if layers.contains(Layer::Heap) {
             self.limit(Limits {
                 address_space: Some(self.born_with + WORKER_MEMORY + BEYOND_KILLING),
                 ..Limits::default()
@@ -300,6 +331,7 @@ impl Worker {
     fn after_deed(&mut self) -> Attempt {
         match self.died(None) {
             Ended::Forbidden { .. } => Attempt::Killed { layer: Layer::Seccomp },
+            Ended::Killed { .. } => Attempt::Killed { layer: Layer::Worker },
             Ended::Died { status, .. } if status != "exit code 0" => Attempt::Refused {
                 layer: None,
                 reason: status,
@@ -348,6 +380,13 @@ impl Worker {
         end(&mut self.child);
         if status.is_some_and(|status| status.signal() == Some(libc::SIGSYS)) {
             return Ended::Forbidden { after };
+        }
+        if status.is_some_and(|status| status.signal() == Some(libc::SIGKILL)) && self.group.is_out_of_memory() {
+            return Ended::Killed {
+                why: KilledFor::Memory,
+                after,
+                peak_rss_bytes: self.group.peak_bytes(),
+            };
         }
         let status = status.map_or_else(|| "no answer".to_owned(), in_words);
         Ended::Died { status, after }
@@ -399,7 +438,7 @@ impl Drop for Worker {
 
 impl Porter {
     fn start(door: OwnedFd) -> io::Result<Self> {
-        let (control, theirs) = UnixStream::pair()?;
+        let (control, theirs) = UnixStream::pair().map_err(|error| not_started(&error))?;
         control.set_read_timeout(Some(BRIEFLY))?;
         Ok(Self {
             child: again(PORTER_ARGUMENT, theirs, door)?,
@@ -444,6 +483,27 @@ fn again(role: &str, input: UnixStream, output: OwnedFd) -> io::Result<Child> {
         .stdout(Stdio::from(output))
         .stderr(Stdio::null())
         .spawn()
+        .map_err(|error| not_started(&error))
+}
+
+/// Why a process was not started, and what to do about it.
+pub(super) fn not_started(error: &io::Error) -> io::Error {
+    let mend = match error.raw_os_error() {
+        Some(libc::EAGAIN) => {
+            "the user or the control group has as many processes and threads as it may; raise `ulimit -u` (`RLIMIT_NPROC`) \
+             or `pids.max`, or have fewer workers"
+        }
+        Some(libc::EMFILE) => {
+            "this process has as many files open as it may, and each worker takes three; raise `ulimit -n` \
+             (`RLIMIT_NOFILE`), or have fewer workers"
+        }
+        Some(libc::ENFILE) => "the machine has as many files open as it may; raise `fs.file-max`",
+        Some(libc::ENOMEM) => "the machine has no memory for another process; have fewer workers",
+        Some(libc::ENOENT) => "a worker is `/proc/self/exe` started again; mount `/proc`",
+        Some(libc::EACCES) => "a worker is `/proc/self/exe` started again, and this user may not execute that file",
+        _ => return io::Error::new(error.kind(), error.to_string()),
+    };
+    io::Error::new(error.kind(), format!("{error}: {mend}"))
 }
 
 /// SIGKILL, and no zombie. Both can only fail when the process is already gone.
@@ -493,6 +553,14 @@ fn limits(job: &Job, born_with: u64) -> Limits {
     }
 }
 
+/// How many processes and threads there are in a worker at most.
+fn processes(calls: Calls) -> u32 {
+    match calls {
+        Calls::Sql => 1,
+        Calls::Wasm => MODULE_THREADS,
+    }
+}
+
 /// The clock of one job.
 struct Watch<'a> {
     patience: &'a Patience,
@@ -501,6 +569,8 @@ struct Watch<'a> {
     started: Option<Instant>,
     /// When the worker's memory was last looked at: a look costs more than many a guest.
     looked: Instant,
+    is_ending: bool,
+    turn: Turn,
 }
 
 impl<'a> Watch<'a> {
@@ -511,19 +581,31 @@ impl<'a> Watch<'a> {
             preparing: None,
             started: None,
             looked: Instant::now(),
+            is_ending: false,
+            turn: Turn::default(),
         }
     }
 
+    /// Time left until the worker is killed in any case.
     fn left(&self) -> Option<Duration> {
         let (since, most) = match (self.started, self.preparing) {
-            (Some(started), _) => (started, self.patience.run?),
+            (Some(started), _) => (started, self.patience.run?.saturating_add(self.patience.answer)),
             (None, Some(preparing)) => (preparing, self.patience.prepare),
             (None, None) => (self.handed_over, HAND_OVER),
         };
         Some(most.saturating_sub(since.elapsed()))
     }
 
-    fn overdue(&mut self, rss_bytes: impl FnOnce() -> u64) -> Option<KilledFor> {
+    /// Time left to a guest that has not ended.
+    fn left_to_guest(&self) -> Option<Duration> {
+        let started = self.started.filter(|_| !self.is_ending)?;
+        Some(self.patience.run?.saturating_sub(started.elapsed()))
+    }
+
+    fn overdue(&mut self, worker: &mut Worker) -> Option<KilledFor> {
+        if self.left_to_guest() == Some(Duration::ZERO) && self.turn.is_over(worker.child.id()) {
+            return Some(KilledFor::Time);
+        }
         if self.left() == Some(Duration::ZERO) {
             return Some(if self.started.is_some() {
                 KilledFor::Time
@@ -531,17 +613,21 @@ impl<'a> Watch<'a> {
                 KilledFor::Preparing
             });
         }
-        let most = self.patience.rss_bytes?;
         if self.looked.elapsed() < LOOK_EVERY {
             return None;
         }
         self.looked = Instant::now();
-        (rss_bytes() > most).then_some(KilledFor::Memory)
+        let most = self.patience.rss_bytes?;
+        (worker.resident() > most).then_some(KilledFor::Memory)
     }
 
     fn next_look(&self) -> Duration {
         let look = LOOK_EVERY.saturating_sub(self.looked.elapsed());
-        self.left().map_or(look, |left| left.min(look))
+        let next = match self.left_to_guest() {
+            Some(left) => left.max(LOOK_CLOSELY),
+            None => LOOK_EVERY,
+        };
+        self.left().unwrap_or(LOOK_EVERY).min(next).min(look)
     }
 }
 
@@ -564,6 +650,40 @@ fn in_words(status: ExitStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guest_that_ended_in_time_has_its_answer_to_give() {
+        let patience = Patience {
+            prepare: Duration::MAX,
+            run: Some(Duration::ZERO),
+            answer: Duration::from_hours(1),
+            reply_bytes: 0,
+            rss_bytes: None,
+        };
+        let mut watch = Watch::new(&patience);
+        assert_eq!(watch.left_to_guest(), None);
+        watch.started = Some(Instant::now());
+        assert_eq!(watch.left_to_guest(), Some(Duration::ZERO));
+        assert_eq!(watch.next_look(), LOOK_CLOSELY);
+        watch.is_ending = true;
+        assert_eq!(watch.left_to_guest(), None);
+        assert_eq!(watch.next_look(), LOOK_EVERY);
+    }
+
+    #[test]
+    fn who_cannot_start_a_worker_is_told_what_to_do() {
+        for (errno, words) in [
+            (libc::EAGAIN, "RLIMIT_NPROC"),
+            (libc::EMFILE, "RLIMIT_NOFILE"),
+            (libc::ENFILE, "fs.file-max"),
+            (libc::ENOMEM, "fewer workers"),
+            (libc::ENOENT, "mount `/proc`"),
+            (libc::EACCES, "may not execute"),
+        ] {
+            let error = not_started(&io::Error::from_raw_os_error(errno));
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
 
     #[test]
     fn memory_figures_are_read_by_name() {

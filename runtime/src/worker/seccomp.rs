@@ -31,7 +31,6 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_close,
     libc::SYS_lseek,
     libc::SYS_fstat,
-    libc::SYS_fcntl,
     libc::SYS_ftruncate,
     libc::SYS_fallocate,
     libc::SYS_fsync,
@@ -58,6 +57,20 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_restart_syscall,
     libc::SYS_exit,
     libc::SYS_exit_group,
+];
+
+/// What is done with an open file: locks, flags, another descriptor for it, and the seals of wasmtime's memory. Others have
+/// the kernel send signals to whom one likes (`F_SETOWN`, `F_SETSIG`, `F_NOTIFY`, `F_SETLEASE`).
+const FILE_CONTROLS: &[libc::c_int] = &[
+    libc::F_GETFD,
+    libc::F_SETFD,
+    libc::F_GETFL,
+    libc::F_GETLK,
+    libc::F_SETLK,
+    libc::F_SETLKW,
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_ADD_SEALS,
+    libc::F_GET_SEALS,
 ];
 
 /// What a module needs besides: threads of its own process.
@@ -218,7 +231,11 @@ fn careful(calls: Calls) -> io::Result<BTreeMap<c_long, Vec<SeccompRule>>> {
         Calls::Sql => vec![rule(&[(2, Width::Dword, Is::MaskedEq(executable), 0)])?],
         Calls::Wasm => Vec::new(),
     };
+    let locks_and_flags = FILE_CONTROLS
+        .iter()
+        .map(|control| rule(&[(1, Width::Dword, Is::Eq, bits(*control))]));
     Ok(BTreeMap::from([
+        (libc::SYS_fcntl, locks_and_flags.collect::<io::Result<_>>()?),
         (libc::SYS_mmap, protection.clone()),
         (libc::SYS_mprotect, protection),
         // `abort` ends a process so.

@@ -7,15 +7,17 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use rustix::fs::Mode;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use stockade_policies::Plan;
 
 use super::confine::Confinement;
 use super::frame::{self, Reader, Received};
 use super::message::{FromSupervisor, FromWorker};
-use super::{deed, porter};
+use super::privileges::Keep;
+use super::{deed, porter, privileges};
 use crate::error::RuntimeError;
-use crate::execute::{Job, execute};
+use crate::execute::{Job, Listener, execute};
 
 /// First argument of a process that is a worker. The second is the supervisor's process id.
 pub(super) const WORKER_ARGUMENT: &str = "__stockade-worker";
@@ -59,12 +61,12 @@ pub(super) fn is_worker() -> bool {
 }
 
 fn serve_worker(supervisor: &OsStr) -> io::Result<()> {
-    let (control, end) = begin(supervisor)?;
+    let (control, end) = begin(supervisor, Keep::Files)?;
     porter::serve(control, end)
 }
 
 fn serve_guests(supervisor: &OsStr) -> io::Result<()> {
-    let (mut stream, end) = begin(supervisor)?;
+    let (mut stream, end) = begin(supervisor, Keep::Nothing)?;
     #[cfg(feature = "sql")]
     super::door::hang(end);
     // Only SQLite asks for files.
@@ -106,9 +108,11 @@ fn serve_guests(supervisor: &OsStr) -> io::Result<()> {
 }
 
 /// Gives up what no worker and no porter needs, and takes the two sockets that they were started with.
-fn begin(supervisor: &OsStr) -> io::Result<(UnixStream, OwnedFd)> {
+fn begin(supervisor: &OsStr, keep: Keep) -> io::Result<(UnixStream, OwnedFd)> {
     die_with(supervisor)?;
     close_what_leaked()?;
+    forget_settings();
+    privileges::drop(keep)?;
     leave_no_core();
     limit(Resource::Nofile, MOST_DESCRIPTORS);
     outlive_full_files();
@@ -157,6 +161,44 @@ fn replace_output(with: &File) -> io::Result<()> {
     }
 }
 
+/// What the host ignores, blocks or masks is for the host: what SQLite makes beside a database gets that one's permissions.
+fn forget_settings() {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    // Rust's own library ignores the one that says that nobody reads any more.
+    for signal in (1..=HIGHEST_SIGNAL).filter(|signal| *signal != libc::SIGPIPE) {
+        stop_ignoring(signal);
+    }
+    #[expect(unsafe_code, reason = "sets which signals are blocked")]
+    // SAFETY: a set of signals is numbers, and zeroes are one; it is made empty before it is used.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// The last of the signals that Linux numbers.
+const HIGHEST_SIGNAL: libc::c_int = 64;
+
+/// Asks the kernel itself: the C library knows nothing of two signals that it keeps to itself.
+fn stop_ignoring(signal: libc::c_int) {
+    const BYTES_OF_A_SET: usize = 8;
+    let by_default = [libc::SIG_DFL; 4];
+    let mut now = by_default;
+    #[expect(unsafe_code, reason = "sets a signal's disposition")]
+    // SAFETY: the kernel's `sigaction` is a handler, flags, a restorer and a set, four words at most. What is put in place is
+    // no handler. Where it answers with an error, `now` stays what it was.
+    unsafe {
+        let set = |new: *const _, old: *mut _| {
+            libc::syscall(libc::SYS_rt_sigaction, signal, new, old, BYTES_OF_A_SET);
+        };
+        set(std::ptr::null::<libc::sighandler_t>(), now.as_mut_ptr());
+        if now.first() == Some(&libc::SIG_IGN) {
+            set(by_default.as_ptr(), std::ptr::null_mut());
+        }
+    }
+}
+
 /// A write beyond `RLIMIT_FSIZE` is an error to SQLite, and not this process's end.
 fn outlive_full_files() {
     #[expect(unsafe_code, reason = "sets a signal's disposition")]
@@ -194,15 +236,33 @@ fn limit(resource: Resource, most: u64) {
 fn answer(stream: &mut UnixStream, job: &Job) -> io::Result<()> {
     #[cfg(feature = "sql")]
     crate::sql::set_heap(0);
-    let mut teller = stream.try_clone()?;
-    // If the supervisor cannot be told, it is gone, and the next read says so.
-    let started = || frame::write(&mut &teller, &FromWorker::Started).unwrap_or_default();
-    let ended = catch_unwind(AssertUnwindSafe(|| execute(job, &started)));
+    let teller = Teller(stream.try_clone()?);
+    let ended = catch_unwind(AssertUnwindSafe(|| execute(job, teller)));
     let message = match ended {
         Ok(Ok(outcome)) => FromWorker::Done(Box::new(outcome)),
         Ok(Err(error)) => FromWorker::Failed(error.into()),
         // What a panic left behind nobody knows: the process ends, and the supervisor refuses the guest.
         Err(_) => return Err(io::Error::other("the guard failed")),
     };
-    frame::write(&mut teller, &message)
+    frame::write(stream, &message)
+}
+
+/// Tells the supervisor how far the guest is.
+struct Teller(UnixStream);
+
+impl Teller {
+    /// If the supervisor cannot be told, it is gone, and the next read says so.
+    fn tell(&self, word: &FromWorker) {
+        frame::write(&mut &self.0, word).unwrap_or_default();
+    }
+}
+
+impl Listener for Teller {
+    fn started(&self) {
+        self.tell(&FromWorker::Started);
+    }
+
+    fn ending(&self) {
+        self.tell(&FromWorker::Ending);
+    }
 }

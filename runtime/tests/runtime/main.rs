@@ -43,5 +43,7 @@ fn main() -> ExitCode {
         schemas::trials(),
         sessions::trials(),
     ];
-    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
+    support::end_pool();
+    conclusion.exit_code()
 }

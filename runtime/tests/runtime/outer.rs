@@ -12,7 +12,9 @@ use libtest_mimic::Trial;
 use rustix::process::{Signal, kill_process};
 use stockade_policies::{Meter, PolicyStore};
 use stockade_runtime::worker::{Attempt, Deed, Patience, Pool, PoolOptions};
-use stockade_runtime::{Ablated, Class, HostDatabase, Layer, Layers, Outcome, Request, Runtime, RuntimeError};
+use stockade_runtime::{
+    Ablated, Class, HostDatabase, Layer, Layers, Outcome, Request, Runtime, RuntimeError, WORKER_MEMORY, presence,
+};
 use tempfile::TempDir;
 
 use crate::support::{
@@ -26,7 +28,10 @@ pub fn trials() -> Vec<Trial> {
         undefended_every_deed_is_done,
         landlock_alone_refuses_files_programs_and_connections,
         seccomp_alone_refuses_them_and_processes,
+        signals_are_sent_on_nobodys_behalf,
         memory_ends_where_the_heap_layer_says,
+        the_kernel_counts_a_workers_memory_and_processes,
+        a_control_group_is_gone_when_its_worker_is,
         nothing_of_the_host_leaks_into_a_worker,
         a_written_database_leaves_nothing_beside_it,
         a_database_with_a_write_ahead_log_is_used_and_left_as_it_was,
@@ -35,6 +40,8 @@ pub fn trials() -> Vec<Trial> {
         the_hosts_own_locks_outlive_a_guest,
         a_granted_file_is_attached_and_its_neighbour_is_not,
         the_porter_alone_keeps_an_attached_file_read_only,
+        a_write_ahead_log_that_others_write_is_read_with_the_attached_file,
+        a_write_ahead_log_that_was_left_is_read_with_the_attached_file,
         the_next_guest_has_no_door_to_the_last_ones_database,
         a_write_ahead_log_cannot_outgrow_the_database,
         a_caller_is_told_when_no_worker_is_free,
@@ -138,6 +145,11 @@ fn seccomp_alone_refuses_them_and_processes() {
     }
 }
 
+fn signals_are_sent_on_nobodys_behalf() {
+    assert_eq!(attempted(&Deed::SendSignals, &[]), Attempt::Done);
+    assert_refused(&Deed::SendSignals, &[Layer::Seccomp], Some(Layer::Seccomp));
+}
+
 fn memory_ends_where_the_heap_layer_says() {
     let much = Deed::Allocate(2 << 30);
     assert_eq!(attempted(&much, &[Layer::Seccomp]), Attempt::Done);
@@ -145,12 +157,69 @@ fn memory_ends_where_the_heap_layer_says() {
     assert_eq!(attempted(&Deed::Allocate(1 << 20), &[Layer::Heap]), Attempt::Done);
 }
 
+/// What this machine says of the layer `worker`.
+fn groups_in_words() -> String {
+    let found = presence().into_iter().find(|found| found.layer == Layer::Worker);
+    found.unwrap().detail
+}
+
+fn the_kernel_counts_a_workers_memory_and_processes() {
+    let (too_much, enough) = (Deed::Fill(WORKER_MEMORY * 2), Deed::Fill(WORKER_MEMORY / 2));
+    assert_eq!(attempted(&too_much, &[]), Attempt::Done);
+    assert_eq!(attempted(&enough, &[Layer::Worker]), Attempt::Done);
+    let words = groups_in_words();
+    if !words.contains("no cgroup for memory") && !words.contains("no cgroup:") {
+        let killed = Attempt::Killed { layer: Layer::Worker };
+        assert_eq!(attempted(&too_much, &[Layer::Worker]), killed, "{words}");
+    }
+    if !words.contains("no cgroup for processes") && !words.contains("no cgroup:") {
+        assert_refused(&Deed::Fork, &[Layer::Worker], Some(Layer::Worker));
+    }
+}
+
+/// The folders of one name in the kernel's tree of control groups.
+fn groups_named(name: &str, below: &Path) -> usize {
+    let entries = fs::read_dir(below).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders
+        .map(|entry| usize::from(entry.file_name() == name) + groups_named(name, &entry.path()))
+        .sum()
+}
+
+fn a_control_group_is_gone_when_its_worker_is() {
+    let stage = Stage::set("create table t(x)");
+    let runtime = Runtime::in_workers(roomy(&[(Meter::Elapse, 500)]), 1).unwrap();
+    let groups = thread::scope(|scope| {
+        let guest = scope.spawn(|| stage.run(&runtime, &format!("select * from t; {ENDLESS}")));
+        let worker = worker_with(&stage.database).as_raw_nonzero();
+        let groups = fs::read_to_string(format!("/proc/{worker}/cgroup")).unwrap();
+        guest.join().unwrap();
+        groups
+    });
+    let Some(name) = groups
+        .lines()
+        .find_map(|line| line.rsplit('/').next().filter(|name| name.starts_with("stockade-")))
+    else {
+        assert!(groups_in_words().contains("no cgroup"), "{groups}");
+        return;
+    };
+    let tree = Path::new("/sys/fs/cgroup");
+    assert!(groups_named(name, tree) > 0, "{groups}");
+    drop(runtime);
+    assert_eq!(groups_named(name, tree), 0);
+}
+
 fn nothing_of_the_host_leaks_into_a_worker() {
     // Opened by somebody who did not think of `O_CLOEXEC`.
     let flags = rustix::fs::OFlags::RDONLY;
     let leaked = rustix::fs::open("/etc/passwd", flags, rustix::fs::Mode::empty()).unwrap();
     let pool = Pool::new(1).unwrap();
-    for deed in [Deed::KeepDescriptors, Deed::ReadEnvironment] {
+    for deed in [
+        Deed::KeepDescriptors,
+        Deed::ReadEnvironment,
+        Deed::KeepPrivileges,
+        Deed::KeepSettings,
+    ] {
         let attempt = pool.attempt(&deed, Layers::NONE).unwrap();
         assert!(
             matches!(attempt, Attempt::Refused { layer: NO_LAYER, .. }),
@@ -334,6 +403,7 @@ pub fn patient() -> Patience {
     Patience {
         prepare: Duration::from_secs(20),
         run: Some(Duration::from_secs(20)),
+        answer: Duration::ZERO,
         reply_bytes: usize::MAX,
         rss_bytes: None,
     }
@@ -398,6 +468,61 @@ fn the_porter_alone_keeps_an_attached_file_read_only() {
         .rows("select count(*) from o")
         .unwrap();
     assert_eq!(rows, integer(0));
+}
+
+fn attached_count(stage: &Stage, lent: &Path) -> Outcome {
+    let script = format!("attach '{}' as o; select count(*) from o.o", lent.display());
+    stage.run(&in_workers(attaching_only(lent)), &script)
+}
+
+/// And what is written while the file was attached before, in the same worker.
+fn a_write_ahead_log_that_others_write_is_read_with_the_attached_file() {
+    let stage = Stage::set("create table t(x)");
+    let lent = stage.database.with_file_name("lent.db");
+    let writer = HostDatabase::open(&lent).unwrap();
+    writer
+        .execute("pragma journal_mode = wal; create table o(x); insert into o values (1);")
+        .unwrap();
+    for rows in 1..4 {
+        let outcome = attached_count(&stage, &lent);
+        assert_completed(&outcome);
+        assert_eq!(last_rows(&outcome), integer(rows));
+        writer.execute("insert into o values (1)").unwrap();
+    }
+    drop(writer);
+    // Who writes tidies up what the guests kept.
+    assert_eq!(stage.files(), ["lent.db", "stage.db"]);
+}
+
+fn a_write_ahead_log_that_was_left_is_read_with_the_attached_file() {
+    for has_index in [true, false] {
+        let stage = Stage::set("create table t(x)");
+        let (busy, lent) = (
+            stage.database.with_file_name("busy.db"),
+            stage.database.with_file_name("lent.db"),
+        );
+        let writer = HostDatabase::open(&busy).unwrap();
+        writer
+            .execute("pragma journal_mode = wal; create table o(x); insert into o values (1), (2);")
+            .unwrap();
+        // As a writer that was killed leaves it.
+        for ending in if has_index {
+            &["", "-wal", "-shm"][..]
+        } else {
+            &["", "-wal"]
+        } {
+            fs::copy(
+                format!("{}{ending}", busy.display()),
+                format!("{}{ending}", lent.display()),
+            )
+            .unwrap();
+        }
+        let log = fs::read(format!("{}-wal", lent.display())).unwrap();
+        let outcome = attached_count(&stage, &lent);
+        assert_completed(&outcome);
+        assert_eq!(last_rows(&outcome), integer(2), "{has_index}");
+        assert_eq!(fs::read(format!("{}-wal", lent.display())).unwrap(), log);
+    }
 }
 
 fn the_next_guest_has_no_door_to_the_last_ones_database() {

@@ -116,6 +116,7 @@ fn an_error_does_not_harm_the_next_request() {
 fn an_ablated_run_needs_a_worker() {
     let runtime = Runtime::in_process(roomy(&[]));
     let patience = Patience {
+        answer: std::time::Duration::ZERO,
         reply_bytes: usize::MAX,
         prepare: std::time::Duration::from_secs(10),
         run: None,

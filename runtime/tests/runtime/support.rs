@@ -1,6 +1,6 @@
 //! What several trials need: a profile that permits everything up to generous bounds, ways to narrow it, and workers.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::Trial;
 use stockade_policies::{Meter, PolicyStore, Source, SourceKind, Stock, Unit};
@@ -89,10 +89,17 @@ pub fn only_notes(narrowed: &[(Meter, u64)]) -> PolicyStore {
     roomy_with(narrowed, &forbid)
 }
 
+static POOL: Mutex<Option<Arc<Pool>>> = Mutex::new(None);
+
 /// Workers that trials share.
 pub fn pool() -> Arc<Pool> {
-    static POOL: OnceLock<Arc<Pool>> = OnceLock::new();
-    Arc::clone(POOL.get_or_init(|| Arc::new(Pool::new(2).expect("workers start"))))
+    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(pool.get_or_insert_with(|| Arc::new(Pool::new(2).expect("workers start"))))
+}
+
+/// Ends the workers that trials shared: what is never dropped leaves its control groups behind.
+pub fn end_pool() {
+    drop(POOL.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 /// A runtime on the shared workers.
