@@ -187,26 +187,22 @@ fn groups_named(name: &str, below: &Path) -> usize {
 }
 
 fn a_control_group_is_gone_when_its_worker_is() {
-    let stage = Stage::set("create table t(x)");
-    let runtime = Runtime::in_workers(roomy(&[(Meter::Elapse, 500)]), 1).unwrap();
-    let groups = thread::scope(|scope| {
-        let guest = scope.spawn(|| stage.run(&runtime, &format!("select * from t; {ENDLESS}")));
-        let worker = worker_with(&stage.database).as_raw_nonzero();
-        let groups = fs::read_to_string(format!("/proc/{worker}/cgroup")).unwrap();
-        guest.join().unwrap();
-        groups
-    });
-    let Some(name) = groups
-        .lines()
-        .find_map(|line| line.rsplit('/').next().filter(|name| name.starts_with("stockade-")))
-    else {
-        assert!(groups_in_words().contains("no cgroup"), "{groups}");
-        return;
-    };
     let tree = Path::new("/sys/fs/cgroup");
-    assert!(groups_named(name, tree) > 0, "{groups}");
+    let stage = Stage::set("create table t(x)");
+    let runtime = Runtime::in_workers(roomy(&[]), 1).unwrap();
+    let name = thread::scope(|scope| {
+        scope.spawn(|| stage.run(&runtime, &format!("select * from t; {ENDLESS}")));
+        let worker = worker_with(&stage.database);
+        let groups = fs::read_to_string(format!("/proc/{}/cgroup", worker.as_raw_nonzero())).unwrap();
+        let mut names = groups.lines().filter_map(|line| line.rsplit('/').next());
+        let name = names.find(|name| name.starts_with("stockade-")).map(str::to_owned);
+        let is_there = name.as_ref().is_some_and(|name| groups_named(name, tree) > 0);
+        kill_process(worker, Signal::KILL).unwrap();
+        assert!(is_there || groups_in_words().contains("no cgroup:"), "{groups}");
+        name
+    });
     drop(runtime);
-    assert_eq!(groups_named(name, tree), 0);
+    assert_eq!(name.map_or(0, |name| groups_named(&name, tree)), 0);
 }
 
 fn nothing_of_the_host_leaks_into_a_worker() {
