@@ -212,6 +212,7 @@ fn crash(runtime: &Runtime, tenant: &str) -> Result<(), Failure> {
     let watchdog = Patience {
         prepare: Duration::from_secs(2),
         run: Some(Duration::from_millis(1)),
+        answer: Duration::ZERO,
         reply_bytes: 1 << 20,
         rss_bytes: None,
     };

@@ -69,11 +69,14 @@ pub(crate) struct Session {
 }
 
 /// A schema that was asked about.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Asked {
     schema: CString,
-    /// `SQLITE_FCNTL_DATA_VERSION` of its file.
+    /// `SQLITE_FCNTL_DATA_VERSION` of its file: while it stays, so does the cookie.
     version: u32,
+    /// "The schema-version … is incremented by SQLite whenever the schema changes":
+    /// <https://sqlite.org/pragma.html#pragma_schema_version>
+    cookie: i64,
 }
 
 /// What the scripts of this session have handed back so far.
@@ -408,9 +411,11 @@ impl Session {
             let schemas = schemas.map_err(|error| self.stop(&error, Phase::Prepare))?;
             let before = self.versions(&schemas);
             self.ask_about(unreported)?;
+            let after = self.versions(&schemas);
             // Others may have changed a schema between two questions.
-            if before.is_some() && before == self.versions(&schemas) {
-                *self.asked.borrow_mut() = before;
+            let cookies = |asked: &Vec<Asked>| asked.iter().map(|asked| asked.cookie).collect::<Vec<_>>();
+            if after.is_some() && after.as_ref().map(cookies) == before.as_ref().map(cookies) {
+                *self.asked.borrow_mut() = after;
                 *is_asked = true;
                 return Ok(());
             }
@@ -464,11 +469,22 @@ impl Session {
         if !self.gate.has(Layer::Authorizer) {
             return true;
         }
-        let asked = self.asked.borrow();
-        asked.as_ref().is_some_and(|asked| {
-            let mut schemas = asked.iter();
-            schemas.all(|asked| self.version(&asked.schema) == Some(asked.version))
+        let mut asked = self.asked.borrow_mut();
+        asked.as_mut().is_some_and(|asked| {
+            let mut schemas = asked.iter_mut();
+            schemas.all(|asked| self.is_the_same(asked))
         })
+    }
+
+    /// Rows that others wrote move the version, and so does every look at a write-ahead log that SQLite may not index
+    /// beside the file: then the cookie tells whether it was the schema.
+    fn is_the_same(&self, asked: &mut Asked) -> bool {
+        if self.version(&asked.schema) == Some(asked.version) {
+            return true;
+        }
+        let is_same = self.cookie(&asked.schema) == Some(asked.cookie);
+        asked.version = self.version(&asked.schema).unwrap_or(asked.version);
+        is_same
     }
 
     /// A write of the guest's own moves the version too. Nobody else's can have come between: a statement about rows found the
@@ -487,10 +503,21 @@ impl Session {
         seen_by_others
             .map(|name| {
                 let schema = CString::new(name.as_str()).ok()?;
+                let cookie = self.cookie(&schema)?;
                 let version = self.version(&schema)?;
-                Some(Asked { schema, version })
+                Some(Asked {
+                    schema,
+                    version,
+                    cookie,
+                })
             })
             .collect()
+    }
+
+    fn cookie(&self, schema: &CString) -> Option<i64> {
+        let query = format!("pragma {}.schema_version", unreported::quoted(schema.to_str().ok()?));
+        self.as_host(|connection| connection.query_row(&query, [], |row| row.get(0)))
+            .ok()
     }
 
     /// "The `SQLITE_FCNTL_DATA_VERSION` opcode is used to detect changes to a database file": it is read from memory, and

@@ -19,6 +19,7 @@ pub fn pairs() -> Vec<Pair> {
     pairs.extend(of_columns());
     pairs.extend(of_nesting());
     pairs.extend(of_schemas());
+    pairs.extend(of_functions());
     pairs.extend(of_results());
     pairs.extend(of_resources());
     pairs.push(attached());
@@ -35,7 +36,7 @@ fn pair(meter: Meter, name: &'static str, most: u64, at: impl AsRef<str>, past: 
         _ => class,
     };
     let layer = match meter {
-        Meter::LoadGuest => Layer::Screen,
+        Meter::LoadGuest | Meter::SqlSqlLength => Layer::Screen,
         Meter::ReturnRows | Meter::ReturnBytes | Meter::GrowDatabase => Layer::Quota,
         Meter::GrowHeap => Layer::Heap,
         Meter::Elapse => Layer::Deadline,
@@ -261,6 +262,24 @@ fn of_schemas() -> Vec<Pair> {
             format!("{kinds} create table one_more(x);"),
         ),
         pair(M::SqlSchema, "none", 0, "select 1", tables(1)),
+    ]
+}
+
+fn of_functions() -> Vec<Pair> {
+    use Meter as M;
+    let instr = |bytes: usize| format!("select instr(zeroblob({bytes}), zeroblob(10))");
+    let trim = |bytes: usize| format!("select trim('{}', 'b')", "a".repeat(bytes));
+    vec![
+        pair(M::SqlFunctionSteps, "product", 1000, instr(100), instr(101)),
+        // A character takes as long as sixteen bytes in a row.
+        pair(M::SqlFunctionSteps, "characters", 160, trim(10), trim(11)),
+        pair(
+            M::SqlFunctionSteps,
+            "none",
+            0,
+            "select instr(null, 'a')",
+            "select instr('a', 'a')",
+        ),
     ]
 }
 

@@ -8,9 +8,9 @@ use std::{fs, thread};
 
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process};
-use stockade_policies::{Meter, PolicyStore};
+use stockade_policies::Meter;
 use stockade_runtime::worker::Pool;
-use stockade_runtime::{Class, Event, HostDatabase, Layer, Outcome, Request, Runtime};
+use stockade_runtime::{Class, Event, HostDatabase, Layer, Outcome, Runtime};
 use tempfile::TempDir;
 
 use crate::support::{ENDLESS, assert_completed, assert_stopped, integer, last_rows, named, roomy, run, sql, wasm};
@@ -74,11 +74,11 @@ fn a_spinning_module_is_stopped_and_the_next_guest_works() {
 }
 
 fn one_long_call_is_stopped_from_outside() {
-    let runtime = Runtime::in_workers(PolicyStore::stock().unwrap(), 1).unwrap();
-    let outcome = run(&runtime, &Request::sql("walkin", BOMB));
+    let runtime = one_worker(&[(Meter::Elapse, 500)]);
+    let outcome = run(&runtime, &sql(BOMB));
     assert_stopped(&outcome, Class::LimitTime, Layer::Worker);
     assert!(outcome.wall_us < 10_000_000, "{}", outcome.wall_us);
-    let next = run(&runtime, &Request::sql("walkin", "select 6 * 7"));
+    let next = run(&runtime, &sql("select 6 * 7"));
     assert_completed(&next);
     assert_eq!(last_rows(&next), integer(42));
 }
