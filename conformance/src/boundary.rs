@@ -1,7 +1,7 @@
-//! Each meter of SQL at its bound, and one past it.
+//! Each meter of SQL, and each of what a compiler is given to do, at its bound and one past it.
 //!
 //! A pair follows from the plan: its policies lower one meter of a profile, the plan says what the bound is, and two
-//! scripts are written that use just as much and one more. Two meters cannot be hit to the byte, because SQLite and the
+//! guests are written that use just as much and one more. Two meters cannot be hit to the byte, because SQLite and the
 //! clock decide what is used: [`Pair::is_exact`] says which.
 
 use std::sync::Arc;
@@ -11,21 +11,41 @@ use stockade_runtime::{Class, Layer, Outcome, Request};
 
 use crate::case::{Case, Expected, Kind, Program, Regression};
 use crate::effect::Returns;
+use crate::made::Measures;
 use crate::replay::TrialError;
 use crate::subject::{Laboratory, SubjectError};
 
-/// A meter, a bound for it, and how a script uses as much of it as one likes.
+/// A meter, a bound for it, and how a guest uses as much of it as one likes.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair {
     /// The meter.
     pub meter: Meter,
     /// The bound that the plan is given.
     pub bound: u64,
-    uses: fn(u64) -> String,
-    /// What ends a script that uses more.
+    uses: Uses,
+    /// What ends a guest that uses more.
     stops: (Class, Layer),
     /// Used in place of the bound, and of one past it, where neither can be hit.
     around: Option<(u64, u64)>,
+}
+
+/// A guest that uses so much of a meter.
+#[derive(Debug, Clone, Copy)]
+enum Uses {
+    Script(fn(u64) -> String),
+    Module(fn(u32) -> Measures),
+}
+
+impl Uses {
+    fn request(self, amount: u64) -> Request {
+        match self {
+            Self::Script(script) => Request::sql(PROFILE, script(amount)),
+            Self::Module(measures) => {
+                let amount = u32::try_from(amount).unwrap_or(u32::MAX);
+                Request::wasm(PROFILE, measures(amount).module())
+            }
+        }
+    }
 }
 
 /// On which side of the bound.
@@ -61,20 +81,29 @@ pub fn meters_of_sql() -> Vec<Meter> {
     Meter::ALL.iter().copied().filter(is_of_sql).collect()
 }
 
-/// One for each meter of SQL.
+/// Meters that bound what a compiler is given to do, in the order of the vocabulary.
+#[must_use]
+pub fn meters_of_modules() -> Vec<Meter> {
+    Class::LimitModule.meters().to_vec()
+}
+
+/// One for each of these meters.
 #[must_use]
 pub fn pairs() -> Vec<Pair> {
-    meters_of_sql()
+    let of_sql = meters_of_sql()
         .into_iter()
-        .filter_map(|meter| pair(meter, small_bound(meter)))
-        .collect()
+        .filter_map(|meter| script_pair(meter, small_bound(meter)));
+    let of_modules = meters_of_modules()
+        .into_iter()
+        .filter_map(|meter| module_pair(meter, small_bound(meter)));
+    of_sql.chain(of_modules).collect()
 }
 
 /// Small enough to be reached at once, and another than the stock profiles have.
 fn small_bound(meter: Meter) -> u64 {
     match meter {
         Meter::Elapse => 250,
-        Meter::LoadGuest | Meter::SqlSqlLength => 1000,
+        Meter::LoadGuest | Meter::SqlSqlLength | Meter::WasmFunctionLength => 1000,
         Meter::ReturnRows => 25,
         Meter::ReturnBytes => 5000,
         Meter::GrowHeap => 4 << 20,
@@ -92,7 +121,7 @@ const PAGE: u64 = 4096;
 /// May change the schema, and nothing forbids it anything.
 const PROFILE: &str = "trusted";
 
-fn pair(meter: Meter, bound: u64) -> Option<Pair> {
+fn script_pair(meter: Meter, bound: u64) -> Option<Pair> {
     use Class as C;
     let limits = |class| (class, Layer::Limits);
     let quota = |class| (class, Layer::Quota);
@@ -131,9 +160,27 @@ fn pair(meter: Meter, bound: u64) -> Option<Pair> {
     Some(Pair {
         meter,
         bound,
-        uses,
+        uses: Uses::Script(uses),
         stops,
         around,
+    })
+}
+
+fn module_pair(meter: Meter, bound: u64) -> Option<Pair> {
+    let uses: fn(u32) -> Measures = match meter {
+        Meter::WasmItem => items,
+        Meter::WasmFunctionLength => function_of,
+        Meter::WasmLocal => locals,
+        Meter::WasmBlock => blocks,
+        Meter::WasmLoop => loops,
+        _ => return None,
+    };
+    Some(Pair {
+        meter,
+        bound,
+        uses: Uses::Module(uses),
+        stops: (Class::LimitModule, Layer::Validate),
+        around: None,
     })
 }
 
@@ -156,9 +203,7 @@ impl Pair {
     /// [`TrialError`] where nobody knows what happened: never a pass.
     pub fn play(&self, side: Side, laboratory: &Arc<Laboratory>) -> Result<Vec<String>, TrialError> {
         let runtime = laboratory.runtime(&self.case())?;
-        let plan = runtime
-            .plan(&Request::sql(PROFILE, String::new()))
-            .map_err(SubjectError::from)?;
+        let plan = runtime.plan(&self.uses.request(1)).map_err(SubjectError::from)?;
         let Bound::Limited(most) = plan.bound(self.meter) else {
             return Ok(vec![format!("`{}` is not bounded in the plan", self.meter.action())]);
         };
@@ -171,9 +216,7 @@ impl Pair {
             (Side::At, Some((below, _))) => below,
             (Side::Past, Some((_, beyond))) => beyond,
         };
-        let outcome = runtime
-            .run(&Request::sql(PROFILE, (self.uses)(amount)))
-            .map_err(SubjectError::from)?;
+        let outcome = runtime.run(&self.uses.request(amount)).map_err(SubjectError::from)?;
         Ok(self.faults(side, amount, &outcome))
     }
 
@@ -350,6 +393,50 @@ fn steps(count: u64) -> String {
     format!("create table t(x);create trigger r after insert on t begin {steps} end;insert into t values (1)")
 }
 
+/// A module of so many items: two types, a function and its export are there in any case.
+fn items(count: u32) -> Measures {
+    Measures {
+        functions: count.saturating_sub(4),
+        ..Measures::default()
+    }
+}
+
+/// A function of so many bytes: how many groups of variables there are, and the end.
+fn function_of(bytes: u32) -> Measures {
+    Measures {
+        idle: bytes.saturating_sub(2),
+        ..one_function()
+    }
+}
+
+fn locals(count: u32) -> Measures {
+    Measures {
+        locals: count,
+        ..one_function()
+    }
+}
+
+fn blocks(count: u32) -> Measures {
+    Measures {
+        blocks: count,
+        ..one_function()
+    }
+}
+
+fn loops(count: u32) -> Measures {
+    Measures {
+        loops: count,
+        ..one_function()
+    }
+}
+
+fn one_function() -> Measures {
+    Measures {
+        functions: 1,
+        ..Measures::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -357,11 +444,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_meter_of_sql_has_its_pair() {
-        let meters: BTreeSet<&str> = meters_of_sql().iter().map(|meter| meter.action()).collect();
+    fn every_meter_has_its_pair() {
+        let meters: BTreeSet<&str> = [meters_of_sql(), meters_of_modules()]
+            .iter()
+            .flatten()
+            .map(|meter| meter.action())
+            .collect();
         let paired: BTreeSet<&str> = pairs().iter().map(|pair| pair.meter.action()).collect();
         assert_eq!(meters, paired);
-        assert_eq!(meters.len(), 22, "{meters:?}");
+        assert_eq!(meters.len(), 27, "{meters:?}");
         assert_eq!(pairs().len(), meters.len());
     }
 

@@ -7,8 +7,9 @@ use serde::de::value::Error as WordError;
 use serde::{Deserialize, Deserializer};
 use stockade_runtime::{Class, Layer};
 
-use crate::damage::Damage;
+use crate::damage::{Damage, from_hex};
 use crate::effect::{Effects, Returns};
+use crate::made::Measures;
 
 /// What an attacker is after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, Deserialize)]
@@ -64,10 +65,10 @@ impl Threat {
 pub enum Program {
     /// An SQL script.
     Sql(String),
-    /// A module in text format, and how it is called.
-    Wat {
+    /// A module, and how it is called.
+    Module {
         /// The module.
-        text: String,
+        code: Code,
         /// The export to call.
         invoke: Option<String>,
         /// Its arguments.
@@ -75,6 +76,17 @@ pub enum Program {
         /// Input for the input/output contract.
         input: String,
     },
+}
+
+/// How a module is written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Code {
+    /// In text format, with placeholders.
+    Text(String),
+    /// Made to measure.
+    Made(Measures),
+    /// Byte by byte.
+    Bytes(Vec<u8>),
 }
 
 /// What a case demands of an attack.
@@ -288,6 +300,8 @@ struct Written {
 struct WrittenGuest {
     sql: Option<String>,
     wat: Option<String>,
+    made: Option<Measures>,
+    hex: Option<String>,
     invoke: Option<String>,
     #[serde(default)]
     arguments: Vec<String>,
@@ -420,20 +434,23 @@ impl Written {
 
 impl WrittenGuest {
     fn into_program(self) -> Result<Program, String> {
-        match (self.sql, self.wat) {
-            (Some(sql), None) => {
+        let code = match (self.sql, self.wat, self.made, self.hex) {
+            (Some(sql), None, None, None) => {
                 if self.invoke.is_some() || !self.arguments.is_empty() || !self.input.is_empty() {
-                    return Err("`invoke`, `arguments` and `input` belong to `wat` guests".to_owned());
+                    return Err("`invoke`, `arguments` and `input` belong to modules".to_owned());
                 }
-                Ok(Program::Sql(sql))
+                return Ok(Program::Sql(sql));
             }
-            (None, Some(text)) => Ok(Program::Wat {
-                text,
-                invoke: self.invoke,
-                arguments: self.arguments,
-                input: self.input,
-            }),
-            _ => Err("a guest is either `sql` or `wat`".to_owned()),
-        }
+            (None, Some(text), None, None) => Code::Text(text),
+            (None, None, Some(measures), None) => Code::Made(measures),
+            (None, None, None, Some(hex)) => Code::Bytes(from_hex(&hex.replace(char::is_whitespace, ""))?),
+            _ => return Err("a guest is one of `sql`, `wat`, `made` and `hex`".to_owned()),
+        };
+        Ok(Program::Module {
+            code,
+            invoke: self.invoke,
+            arguments: self.arguments,
+            input: self.input,
+        })
     }
 }

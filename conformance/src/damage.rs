@@ -145,7 +145,7 @@ fn replaced(file: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     done
 }
 
-fn from_hex(hex: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn from_hex(hex: &str) -> Result<Vec<u8>, String> {
     let wrong = || format!("`{hex}` is not hexadecimal: two digits for each byte");
     if hex.is_empty() || !hex.len().is_multiple_of(2) || !hex.is_ascii() {
         return Err(wrong());

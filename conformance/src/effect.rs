@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
+use stockade_runtime::worker::KilledFor;
 use stockade_runtime::{HostDatabase, Product, SqlValue, WasmValue};
 
 use crate::stage::{Stage, StageError};
@@ -60,6 +61,8 @@ pub struct Effects {
     pub after: Option<After>,
     /// The guest was still running after so many milliseconds.
     pub still_running_after_ms: Option<u64>,
+    /// The guest's module was still being compiled after so many milliseconds.
+    pub still_compiling_after_ms: Option<u64>,
     /// Resident memory reached so many mebibytes.
     pub peak_rss_mib: Option<u64>,
     /// The database file grew to so many mebibytes.
@@ -120,6 +123,10 @@ impl Effects {
         if let Some(millis) = self.still_running_after_ms {
             let is_running = observed.wall.as_millis() >= u128::from(millis);
             add(format!("the guest ran for {millis} ms"), is_running);
+        }
+        if let Some(millis) = self.still_compiling_after_ms {
+            let is_compiling = matches!(observed.ended, WhatEnded::Stopped(KilledFor::Preparing));
+            add(format!("the module compiled for {millis} ms"), is_compiling);
         }
         if let Some(mebibytes) = self.peak_rss_mib {
             add(

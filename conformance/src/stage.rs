@@ -7,7 +7,7 @@ use std::{fs, io};
 use stockade_runtime::{HostDatabase, Request, RuntimeError};
 use tempfile::TempDir;
 
-use crate::case::{Case, Program};
+use crate::case::{Case, Code, Program};
 use crate::corpus::Corpus;
 use crate::damage::Damage;
 use crate::janitor::Swept;
@@ -132,13 +132,18 @@ impl Stage {
     pub fn request(&self, case: &Case) -> Request {
         let mut request = match &case.program {
             Program::Sql(script) => Request::sql(&case.profile, self.filled_in(script)),
-            Program::Wat {
-                text,
+            Program::Module {
+                code,
                 invoke,
                 arguments,
                 input,
             } => {
-                let mut request = Request::wasm(&case.profile, self.filled_in(text));
+                let module = match code {
+                    Code::Text(text) => self.filled_in(text).into_bytes(),
+                    Code::Made(measures) => measures.module(),
+                    Code::Bytes(bytes) => bytes.clone(),
+                };
+                let mut request = Request::wasm(&case.profile, module);
                 request.invoke.clone_from(invoke);
                 request.arguments.clone_from(arguments);
                 request.input = input.clone().into_bytes();

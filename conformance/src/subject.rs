@@ -271,9 +271,12 @@ fn unfenced(ended: Ended, elapsed: Duration) -> Observed {
 
 /// How long the harness lets a guest go on that no layer stops.
 fn watchdog(case: &Case) -> Patience {
-    let runs_on = case.attack().and_then(|attack| attack.control.still_running_after_ms);
+    let control = case.attack().map(|attack| &attack.control);
+    let runs_on = control.and_then(|control| control.still_running_after_ms);
+    let compiles_on = control.and_then(|control| control.still_compiling_after_ms);
     Patience {
-        prepare: LONGEST_CONTROL,
+        // That the harness had to stop it is what shows that it went on so long.
+        prepare: compiles_on.map_or(LONGEST_CONTROL, Duration::from_millis),
         run: Some(runs_on.map_or(LONGEST_CONTROL, |millis| Duration::from_millis(millis) + TO_BE_SURE)),
         answer: Duration::ZERO,
         reply_bytes: usize::MAX,

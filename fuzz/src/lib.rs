@@ -74,7 +74,7 @@ fn runtime() -> &'static Runtime {
 mod tests {
     //! On stable: every seed, whole, cut at every few bytes, and with one byte changed.
 
-    use stockade_conformance::{Corpus, Program};
+    use stockade_conformance::{Code, Corpus, Program};
 
     use super::*;
 
@@ -100,7 +100,9 @@ mod tests {
             .filter(|case| case.is_benign())
             .filter_map(|case| match &case.program {
                 Program::Sql(script) if want_sql => Some(script.clone().into_bytes()),
-                Program::Wat { text, .. } if !want_sql => Some(text.clone().into_bytes()),
+                Program::Module {
+                    code: Code::Text(text), ..
+                } if !want_sql => Some(text.clone().into_bytes()),
                 _ => None,
             });
         let seeds: Vec<_> = texts.take(SEEDS).collect();

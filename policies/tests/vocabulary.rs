@@ -22,6 +22,7 @@ const LAYERS: &[&str] = &[
     "limits",
     "heap",
     "quota",
+    "validate",
     "imports",
     "capability",
     "bridge",

@@ -39,6 +39,9 @@ layers! {
     Heap = "heap",
     /// Sizes that add up: pages, rows, result bytes, log bytes, host calls, input and output.
     Quota = "quota",
+    /// Modules that do not parse or validate, that need more of WebAssembly than guests have, or that cost a compiler more
+    /// than the plan allows.
+    Validate = "validate",
     /// Imports that the plan does not grant are never linked.
     Imports = "imports",
     /// Every host call asks the plan again when it is made.

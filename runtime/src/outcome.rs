@@ -61,6 +61,8 @@ classes! {
     LimitRows = "limit.rows",
     /// The database would outgrow its bound.
     LimitStorage = "limit.storage",
+    /// A module that would cost a compiler too much: too many items, variables, blocks or loops, or too long a function.
+    LimitModule = "limit.module",
     /// SQL text too long.
     LimitSqlLength = "limit.sql-length",
     /// A string, blob or row too long.
@@ -140,6 +142,13 @@ impl Class {
             Self::LimitCalls => &[Meter::CallHost],
             Self::LimitRows | Self::Truncated => &[Meter::ReturnRows, Meter::ReturnBytes],
             Self::LimitStorage => &[Meter::GrowDatabase],
+            Self::LimitModule => &[
+                Meter::WasmItem,
+                Meter::WasmFunctionLength,
+                Meter::WasmLocal,
+                Meter::WasmBlock,
+                Meter::WasmLoop,
+            ],
             Self::LimitSqlLength => &[Meter::SqlSqlLength],
             Self::LimitSqlValue => &[Meter::SqlLength],
             Self::LimitSqlExpr => &[Meter::SqlExprDepth],

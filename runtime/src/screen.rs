@@ -27,6 +27,8 @@ const MODULE_NEEDS: &[(Meter, u64, Class)] = &[
     (Meter::AddInstance, 1, Class::LimitInstances),
     (Meter::GrowStack, 1, Class::LimitStack),
     (Meter::Compile, 1, Class::LimitTime),
+    (Meter::WasmItem, 1, Class::LimitModule),
+    (Meter::WasmFunctionLength, 1, Class::LimitModule),
     (Meter::Elapse, 1, Class::LimitTime),
 ];
 

@@ -29,6 +29,8 @@ pub const MODULE_NEEDS: &[(Meter, u64)] = &[
     (Meter::AddInstance, 1),
     (Meter::GrowStack, 1),
     (Meter::Compile, 1),
+    (Meter::WasmItem, 1),
+    (Meter::WasmFunctionLength, 1),
     (Meter::Elapse, 1),
 ];
 

@@ -1,9 +1,10 @@
 //! WebAssembly guests on wasmtime: core modules.
 //!
-//! [`engine`] configures wasmtime from the plan, [`linker`] links what the plan grants, [`host`] is what a host call
-//! does, [`bridge`] is the only way to the guest's memory, [`limiter`] counts what a store grows, [`contract`] is the
-//! input/output convention and [`refusal`] reads a cause out of a trap. What runs between two of wasmtime's checks,
-//! such as one bulk operation, none of these can interrupt: that is what the worker process is for.
+//! [`validate`] looks at a module before anything compiles it, [`engine`] configures wasmtime from the plan, [`linker`]
+//! links what the plan grants, [`host`] is what a host call does, [`bridge`] is the only way to the guest's memory,
+//! [`limiter`] counts what a store grows, [`contract`] is the input/output convention and [`refusal`] reads a cause out of
+//! a trap. What runs between two of wasmtime's checks, such as one bulk operation, none of these can interrupt: that is
+//! what the worker process is for.
 
 mod bridge;
 mod contract;
@@ -13,5 +14,6 @@ mod limiter;
 mod linker;
 mod refusal;
 mod run;
+mod validate;
 
 pub(crate) use run::run;

@@ -10,7 +10,7 @@ use wasmtime::{Engine, Func, Instance, Module, Store, Val, ValType};
 use super::contract;
 use super::engine::{self, Alarm};
 use super::host::Host;
-use super::{limiter, linker, refusal};
+use super::{limiter, linker, refusal, validate};
 use crate::deadline::Deadline;
 use crate::error::RuntimeError;
 use crate::execute::Ended;
@@ -25,7 +25,7 @@ const DEFAULT_EXPORTS: [&str; 2] = ["run", "_start"];
 /// Compiles, links and runs a module.
 pub(crate) fn run(bytes: &[u8], request: &Request, gate: &Arc<Gate>) -> Result<Ended, RuntimeError> {
     let engine = engine::engine(gate)?;
-    let module = match compile(&engine, bytes) {
+    let module = match validate::binary(bytes, gate).and_then(|binary| compile(&engine, &binary, gate)) {
         Ok(module) => module,
         Err(refusal) => return Ok(before_start(refusal)),
     };
@@ -61,11 +61,9 @@ fn before_start(refusal: Refusal) -> Ended {
     }
 }
 
-fn compile(engine: &Engine, bytes: &[u8]) -> Result<Module, Refusal> {
-    let malformed = |detail: String| Refusal::own_failure(Class::ModuleMalformed, detail);
-    let binary = wat::parse_bytes(bytes).map_err(|error| malformed(error.to_string()))?;
+fn compile(engine: &Engine, binary: &[u8], gate: &Gate) -> Result<Module, Refusal> {
     // `from_binary` takes WebAssembly only: an artefact compiled elsewhere is native code from a stranger.
-    Module::from_binary(engine, &binary).map_err(|error| malformed(format!("{error:#}")))
+    Module::from_binary(engine, binary).map_err(|error| validate::malformed(gate, &format!("{error:#}")))
 }
 
 struct Guest<'a> {

@@ -11,6 +11,8 @@ const PAGE: u64 = 64 * 1024;
 
 pub fn pairs() -> Vec<Pair> {
     let mut pairs = of_stores();
+    pairs.extend(of_items());
+    pairs.extend(of_functions());
     pairs.extend(of_host_calls());
     pairs.extend(of_input_and_output());
     pairs.extend(of_time());
@@ -80,6 +82,107 @@ fn of_stores() -> Vec<Pair> {
             (recursing(100), recursing(20_000)),
             Class::LimitStack,
             Layer::Stack,
+        ),
+    ]
+}
+
+/// One pair for each section that has items. There is one item beside those that are counted.
+fn of_items() -> Vec<Pair> {
+    let of = |name, item: fn(usize) -> String| {
+        let module = |count| wasm(format!("(module {})", (0..count).map(item).collect::<String>()));
+        let with_type = |count| {
+            wasm(format!(
+                "(module (type (func)) {})",
+                (0..count).map(item).collect::<String>()
+            ))
+        };
+        // A function and an import have a type, which is an item itself; beside the others stands one that is not used.
+        let guests = match name {
+            "functions" | "imports" => (module(2), module(3)),
+            _ => (with_type(2), with_type(3)),
+        };
+        pair(Meter::WasmItem, name, 3, guests, Class::LimitModule, Layer::Validate)
+    };
+    vec![
+        of("types", |number| {
+            format!("(type (func {}))", repeated(number + 1, "(param i32)", " "))
+        }),
+        of("imports", |_| {
+            "(import \"stockade\" \"clock_now_ms\" (func (result i64)))".to_owned()
+        }),
+        of("functions", |_| "(func)".to_owned()),
+        of("tables", |_| "(table 1 funcref)".to_owned()),
+        of("memories", |_| "(memory 1)".to_owned()),
+        of("globals", |_| "(global i32 (i32.const 1))".to_owned()),
+        of("element_segments", |_| "(elem funcref)".to_owned()),
+        of("data_segments", |_| "(data \"x\")".to_owned()),
+        pair(
+            Meter::WasmItem,
+            "exports",
+            3,
+            (
+                wasm("(module (memory 1) (export \"a\" (memory 0)) (export \"b\" (memory 0)))"),
+                wasm(
+                    "(module (memory 1) (export \"a\" (memory 0)) (export \"b\" (memory 0)) (export \"c\" (memory 0)))",
+                ),
+            ),
+            Class::LimitModule,
+            Layer::Validate,
+        ),
+    ]
+}
+
+fn of_functions() -> Vec<Pair> {
+    use Meter as M;
+    let refused = |meter, name, most, at: String, past: String| {
+        let guests = (wasm(format!("(module {at})")), wasm(format!("(module {past})")));
+        pair(meter, name, most, guests, Class::LimitModule, Layer::Validate)
+    };
+    // How many groups of variables there are, and the end.
+    let idle = |bytes: usize| format!("(func {})", repeated(bytes - 2, "nop", " "));
+    let variables = |kinds: &[&str]| format!("(func (param i32 i32) (local {}))", kinds.join(" "));
+    let each = |part: &str, count| format!("(func (local i32) {})", repeated(count, part, " "));
+    let block = |name, part: &str| {
+        // Each function has its own bound.
+        let at = repeated(2, &each(part, 3), " ");
+        refused(M::WasmBlock, name, 3, at, each(part, 4))
+    };
+    let loops = |count| each("(loop)", count);
+    vec![
+        refused(M::WasmFunctionLength, "bytes", 10, idle(10), idle(11)),
+        refused(
+            M::WasmFunctionLength,
+            "second",
+            10,
+            repeated(2, &idle(10), " "),
+            format!("{} {}", idle(10), idle(11)),
+        ),
+        refused(
+            M::WasmLocal,
+            "one_kind",
+            3,
+            variables(&["i64"; 3]),
+            variables(&["i64"; 4]),
+        ),
+        refused(
+            M::WasmLocal,
+            "several_kinds",
+            3,
+            repeated(2, &variables(&["i32", "f64", "i32"]), " "),
+            variables(&["i32", "f64", "i32", "f64"]),
+        ),
+        block("blocks", "(block)"),
+        block("loops", "(loop)"),
+        block("ifs", "(if (local.get 0) (then))"),
+        block("branches", "(br_if 0 (local.get 0))"),
+        block("tables_of_branches", "(br_table 0 0 (local.get 0))"),
+        refused(M::WasmLoop, "in_one_function", 3, loops(3), loops(4)),
+        refused(
+            M::WasmLoop,
+            "in_sum",
+            3,
+            format!("{} {}", loops(1), loops(2)),
+            format!("{} {}", loops(2), loops(2)),
         ),
     ]
 }

@@ -33,6 +33,8 @@ const NEEDED: &[(Meter, bool, Class)] = &[
     (Meter::AddInstance, false, Class::LimitInstances),
     (Meter::GrowStack, false, Class::LimitStack),
     (Meter::Compile, false, Class::LimitTime),
+    (Meter::WasmItem, false, Class::LimitModule),
+    (Meter::WasmFunctionLength, false, Class::LimitModule),
 ];
 
 fn plainest(is_sql: bool) -> Request {
