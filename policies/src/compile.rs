@@ -630,15 +630,18 @@ mod tests {
     /// Cedar calls two entities equal that have one uid, whatever they are in.
     #[test]
     fn a_module_that_is_declared_without_a_profile_is_put_into_one() {
-        let text = r#"[{"uid": {"type": "Module", "id": "cd"}, "attrs": {"sha256": "cd"}, "parents": [{"type": "Publisher", "id": "acme"}]}]"#;
+        let digest = "cd".repeat(32);
+        let text = format!(
+            r#"[{{"uid": {{"type": "Module", "id": "{digest}"}}, "attrs": {{"sha256": "{digest}"}}, "parents": [{{"type": "Publisher", "id": "acme"}}]}}]"#
+        );
         let declared = crate::store::Source {
             name: "a.json".to_owned(),
-            text: text.to_owned(),
+            text,
             kind: crate::store::SourceKind::Entities,
         };
         let store = crate::store::PolicyStore::load(&[declared], Stock::With).unwrap();
         let profile = store.plan(&Principal::profile("trusted")).unwrap();
-        for sha256 in ["cd", "undeclared"] {
+        for sha256 in [digest.as_str(), "undeclared"] {
             let plan = store.plan(&Principal::module(sha256, "trusted")).unwrap();
             assert_ne!(plan.bound(Meter::Elapse), Bound::Limited(0));
             assert_eq!(plan.bound(Meter::Elapse), profile.bound(Meter::Elapse), "{sha256}");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
-use cedar_policy::{Entities, Entity, EntityUid};
+use cedar_policy::{Entities, Entity, EntityUid, EvalResult};
 use serde_json::Value;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::finding::{Code, Finding, Location};
 use crate::limits::refuse_entities;
 use crate::nearest::nearest;
+use crate::principal::PrincipalKind;
 use crate::resource::ResourceKind;
 use crate::schema::{Vocabulary, id, type_of};
 use crate::store::Source;
@@ -115,7 +116,10 @@ fn rows_of(source: &Source, vocabulary: &Vocabulary, findings: &mut Vec<Finding>
     for raw in parsed {
         let location = place_of(source, raw);
         match entity_of(raw, vocabulary) {
-            Ok(entity) => rows.push(Row { entity, location }),
+            Ok(entity) => match misnamed_module(&entity) {
+                None => rows.push(Row { entity, location }),
+                Some(finding) => findings.push(finding.at(Some(location))),
+            },
             Err(message) => findings.push(Finding::error(Code::Entities, message).at(Some(location))),
         }
     }
@@ -176,6 +180,53 @@ fn entity_of(raw: &RawValue, vocabulary: &Vocabulary) -> Result<Entity, String> 
         .add_entities([entity.clone()], Some(&vocabulary.schema))
         .map_err(|error| chain(&error))?;
     Ok(entity)
+}
+
+/// A module that no guest is: they are known by the digest of their bytes, and by nothing else.
+pub(crate) fn misnamed_module(entity: &Entity) -> Option<Finding> {
+    let uid = entity.uid();
+    if type_of(&uid) != PrincipalKind::Module.name() {
+        return None;
+    }
+    let digest = id(&uid);
+    if let Err(wrong) = hexadecimal::<32>(digest) {
+        let help = "write the 64 digits that `sha256sum` prints for the module's file";
+        let finding = Finding::error(Code::ModuleDigest, format!("`{uid}` is not a digest: {wrong}"));
+        return Some(finding.with_help(help));
+    }
+    let stated = text_of(entity, "sha256").unwrap_or_default();
+    (stated != digest).then(|| {
+        Finding::error(Code::ModuleDigest, format!("`{uid}` states another digest, `{stated}`"))
+            .with_help("`sha256` is the id again")
+    })
+}
+
+/// An attribute that is a text.
+pub(crate) fn text_of(entity: &Entity, attribute: &str) -> Option<String> {
+    match entity.attr(attribute) {
+        Some(Ok(EvalResult::String(text))) => Some(text),
+        _ => None,
+    }
+}
+
+/// Bytes in the one way in which they are written here, or what is wrong with that.
+pub(crate) fn hexadecimal<const LENGTH: usize>(text: &str) -> Result<[u8; LENGTH], String> {
+    let digits = text.chars().count();
+    if digits != LENGTH * 2 {
+        return Err(format!("it has {digits} characters, and there must be {}", LENGTH * 2));
+    }
+    let value = |digit: char| match digit {
+        '0'..='9' | 'a'..='f' => digit.to_digit(16).and_then(|value| u8::try_from(value).ok()),
+        _ => None,
+    };
+    let mut bytes = [0; LENGTH];
+    for (place, digit) in text.chars().enumerate() {
+        let value = value(digit).ok_or_else(|| format!("`{digit}` is no hexadecimal digit in lower case"))?;
+        if let Some(byte) = bytes.get_mut(place / 2) {
+            *byte = *byte << 4 | value;
+        }
+    }
+    Ok(bytes)
 }
 
 /// An error and what caused it, as one line.

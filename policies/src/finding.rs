@@ -56,6 +56,7 @@ codes! {
     Error Validation "validation"
     Error ValidationWarning "validation-warning"
     Error Entities "entities"
+    Error ModuleDigest "module-digest"
     Error UnknownProfile "unknown-profile"
     Error ProfileCycle "profile-cycle"
     Error ResourceId "resource-id"

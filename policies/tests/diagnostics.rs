@@ -545,16 +545,35 @@ fn an_unknown_profile_is_not_planned_for() {
 #[test]
 fn a_pinned_module_runs_where_it_is_pinned() {
     let entities = r#"[
-  {"uid": {"type": "Module", "id": "ab"}, "attrs": {"sha256": "ab"}, "parents": [{"type": "Profile", "id": "untrusted"}]},
-  {"uid": {"type": "Module", "id": "cd"}, "attrs": {"sha256": "cd"}, "parents": [{"type": "Publisher", "id": "acme"}]}
+  {"uid": {"type": "Module", "id": "abababababababababababababababababababababababababababababababab"}, "attrs": {"sha256": "abababababababababababababababababababababababababababababababab"}, "parents": [{"type": "Profile", "id": "untrusted"}]},
+  {"uid": {"type": "Module", "id": "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd"}, "attrs": {"sha256": "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd"}, "parents": [{"type": "Publisher", "id": "acme"}]}
 ]"#;
     let store = PolicyStore::load(&sources(("", entities)), Stock::With).unwrap();
-    assert!(store.plan(&Principal::module("ab", "untrusted")).is_ok());
-    assert!(store.plan(&Principal::module("cd", "trusted")).is_ok());
-    let error = store.plan(&Principal::module("ab", "trusted")).unwrap_err();
+    assert!(
+        store
+            .plan(&Principal::module(
+                "abababababababababababababababababababababababababababababababab",
+                "untrusted"
+            ))
+            .is_ok()
+    );
+    assert!(
+        store
+            .plan(&Principal::module(
+                "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd",
+                "trusted"
+            ))
+            .is_ok()
+    );
+    let error = store
+        .plan(&Principal::module(
+            "abababababababababababababababababababababababababababababababab",
+            "trusted",
+        ))
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "`ab` is not in profile `trusted`, only in `capabilities-minimal`, `sqlite-recommended`, `untrusted`"
+        "`abababababababababababababababababababababababababababababababab` is not in profile `trusted`, only in `capabilities-minimal`, `sqlite-recommended`, `untrusted`"
     );
 }
 

@@ -18,7 +18,7 @@ const ENTITIES: &str = r#"[
   {"uid": {"type": "Profile", "id": "outer"}, "attrs": {}, "parents": []},
   {"uid": {"type": "Profile", "id": "inner"}, "attrs": {}, "parents": [{"type": "Profile", "id": "outer"}]},
   {"uid": {"type": "Profile", "id": "other"}, "attrs": {}, "parents": []},
-  {"uid": {"type": "Module", "id": "both"}, "attrs": {"sha256": "both"}, "parents": [{"type": "Profile", "id": "inner"}, {"type": "Profile", "id": "other"}]}
+  {"uid": {"type": "Module", "id": "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2"}, "attrs": {"sha256": "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2"}, "parents": [{"type": "Profile", "id": "inner"}, {"type": "Profile", "id": "other"}]}
 ]"#;
 
 const PRINCIPALS: &[&str] = &[
@@ -29,7 +29,7 @@ const PRINCIPALS: &[&str] = &[
     "principal == Profile::\"inner\"",
     "principal is Module",
     "principal is Module in Profile::\"inner\"",
-    "principal == Module::\"both\"",
+    "principal == Module::\"b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2\"",
 ];
 
 const DEEDS: &[&str] = &[
@@ -108,7 +108,16 @@ fn answers(store: &PolicyStore) -> Vec<String> {
     let principals = ["outer", "inner", "other"]
         .into_iter()
         .flat_map(|profile| [Principal::profile(profile), Principal::module("anything", profile)]);
-    for principal in principals.chain([Principal::module("both", "inner"), Principal::module("both", "other")]) {
+    for principal in principals.chain([
+        Principal::module(
+            "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2",
+            "inner",
+        ),
+        Principal::module(
+            "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2",
+            "other",
+        ),
+    ]) {
         // Without a plan nothing runs, which is an answer as well.
         let Ok(plan) = store.plan(&principal) else {
             answers.push(format!("{principal:?} does not run"));

@@ -172,14 +172,17 @@ fn implies_compares_two_profiles() {
 fn a_guest_that_is_declared_in_two_profiles_is_a_member_of_both() {
     let entities = ENTITIES.replacen(
         '[',
-        r#"[{"uid": {"type": "Module", "id": "m"}, "attrs": {"sha256": "m"},
+        r#"[{"uid": {"type": "Module", "id": "d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4"}, "attrs": {"sha256": "d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4"},
             "parents": [{"type": "Profile", "id": "reports"}, {"type": "Profile", "id": "plugin"}]},"#,
         1,
     );
     let property = "profiles: [reports]\nnever: [readClock]";
     assert_proven(&store(""), property);
     let found = broken(&store_with("", &entities), property);
-    assert_eq!(found.principal, "Module::\"m\"");
+    assert_eq!(
+        found.principal,
+        "Module::\"d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4\""
+    );
 }
 
 #[test]

@@ -293,12 +293,16 @@ mod tests {
     use crate::schema::vocabulary;
     use crate::store::{Source, SourceKind, Stock};
 
+    const PINNED: &str = "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1";
+    const BOTH: &str = "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2";
+    const FREE: &str = "c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3";
+
     /// Declared guests: one pinned to a profile, one in two of them, one in none.
     const GUESTS: &str = r#"[
         {"uid": {"type": "Publisher", "id": "us"}, "attrs": {}, "parents": []},
-        {"uid": {"type": "Module", "id": "pinned"}, "attrs": {"sha256": "pinned"}, "parents": [{"type": "Profile", "id": "pure"}]},
-        {"uid": {"type": "Module", "id": "both"}, "attrs": {"sha256": "both"}, "parents": [{"type": "Profile", "id": "pure"}, {"type": "Profile", "id": "trusted"}]},
-        {"uid": {"type": "Module", "id": "free"}, "attrs": {"sha256": "free"}, "parents": [{"type": "Publisher", "id": "us"}]},
+        {"uid": {"type": "Module", "id": "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1"}, "attrs": {"sha256": "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1"}, "parents": [{"type": "Profile", "id": "pure"}]},
+        {"uid": {"type": "Module", "id": "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2"}, "attrs": {"sha256": "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2"}, "parents": [{"type": "Profile", "id": "pure"}, {"type": "Profile", "id": "trusted"}]},
+        {"uid": {"type": "Module", "id": "c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3"}, "attrs": {"sha256": "c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3"}, "parents": [{"type": "Publisher", "id": "us"}]},
         {"uid": {"type": "Caller", "id": "ada"}, "attrs": {"tenant": "a\"b*"}, "parents": []},
         {"uid": {"type": "HostFunction", "id": "stockade#log"}, "attrs": {}, "parents": [{"type": "Capability", "id": "logs"}]},
         {"uid": {"type": "Capability", "id": "logs"}, "attrs": {}, "parents": []}
@@ -308,7 +312,7 @@ mod tests {
     const NAMES: &str = r#"
         permit (principal, action, resource) when {
             principal in [Profile::"pure", Profile::"trusted", Profile::"untrusted", Profile::"capabilities-minimal",
-                Profile::"standard", Publisher::"us", Publisher::"them", Module::"pinned", Module::"other"] ||
+                Profile::"standard", Publisher::"us", Publisher::"them", Module::"a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1", Module::"other"] ||
             resource in [SqlFunctionClass::"computing", SqlFunctionClass::"clock", Capability::"logs", Capability::"none",
                 Database::"main", Database::"temp", Table::"main.notes", Table::"main.\"a.b\"", Column::"main.notes.body",
                 Path::"/etc", Path::"/", Path::"/etc/passwd", Path::"/a*b", Path::"../x", Path::"", Pragma::"user_version"]
@@ -350,7 +354,7 @@ mod tests {
     }
 
     fn principals(profile: &str) -> Vec<Principal> {
-        let modules = ["pinned", "both", "free", "other", "000"].map(|id| Principal::module(id, profile));
+        let modules = [PINNED, BOTH, FREE, "other", "000"].map(|id| Principal::module(id, profile));
         let callers = ["ada", "anybody"].map(|id| Principal::caller(id, profile));
         modules
             .into_iter()
@@ -382,7 +386,7 @@ mod tests {
         for profile in ["pure", "trusted", "untrusted", "capabilities-minimal"] {
             for who in principals(profile) {
                 let Ok(compiler) = Compiler::new(&ready, vocabulary, &who) else {
-                    assert!(who.id == "pinned" || who.id == "both", "{who:?}");
+                    assert!(who.id == PINNED || who.id == BOTH, "{who:?}");
                     continue;
                 };
                 let (principal, entities) = compiler.into_principal_and_entities();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cedar_policy::Entity;
 
 use crate::compile::Ready;
+use crate::entities::misnamed_module;
 use crate::finding::Location;
 use crate::nearest::nearest;
 use crate::plan::{Bound, Plan};
@@ -312,6 +313,9 @@ pub(super) fn with_entities(store: &PolicyStore, rows: &[serde_json::Value]) -> 
             return Err(format!(
                 "`{uid}` is not declared by tests, only profiles, modules, callers and publishers"
             ));
+        }
+        if let Some(finding) = misnamed_module(&entity) {
+            return Err(finding.message);
         }
         entities.push(entity);
     }
