@@ -261,6 +261,7 @@ impl Pair {
             source: Vec::new(),
             profile: PROFILE.to_owned(),
             policies: Some(policies),
+            entities: None,
             fixture: None,
             damage: Vec::new(),
             program: Program::Sql(String::new()),

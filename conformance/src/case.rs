@@ -75,6 +75,8 @@ pub enum Program {
         arguments: Vec<String>,
         /// Input for the input/output contract.
         input: String,
+        /// A publisher's signature of it.
+        signature: Option<Vec<u8>>,
     },
 }
 
@@ -201,6 +203,8 @@ pub struct Case {
     pub profile: String,
     /// Cedar policies added to the stock ones.
     pub policies: Option<String>,
+    /// Entities added to the stock ones, in JSON.
+    pub entities: Option<String>,
     /// The file below `fixtures` that builds the guest's database.
     pub fixture: Option<String>,
     /// What is done to the fixture's file before the guest meets it.
@@ -282,6 +286,7 @@ struct Written {
     threat: Option<Threat>,
     profile: String,
     policies: Option<String>,
+    entities: Option<String>,
     fixture: Option<String>,
     #[serde(default)]
     damage: Vec<Damage>,
@@ -307,6 +312,7 @@ struct WrittenGuest {
     arguments: Vec<String>,
     #[serde(default)]
     input: String,
+    signature: Option<String>,
 }
 
 fn one_or_many<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<String>, D::Error> {
@@ -343,6 +349,7 @@ impl Written {
             source: self.source,
             profile: self.profile,
             policies: self.policies,
+            entities: self.entities,
             fixture: self.fixture,
             damage: self.damage,
             program: self.guest.into_program()?,
@@ -434,16 +441,18 @@ impl Written {
 
 impl WrittenGuest {
     fn into_program(self) -> Result<Program, String> {
+        let signature = self.signature.as_deref().map(from_written_hex).transpose()?;
         let code = match (self.sql, self.wat, self.made, self.hex) {
             (Some(sql), None, None, None) => {
-                if self.invoke.is_some() || !self.arguments.is_empty() || !self.input.is_empty() {
-                    return Err("`invoke`, `arguments` and `input` belong to modules".to_owned());
+                let is_called = self.invoke.is_some() || !self.arguments.is_empty() || !self.input.is_empty();
+                if is_called || signature.is_some() {
+                    return Err("`invoke`, `arguments`, `input` and `signature` belong to modules".to_owned());
                 }
                 return Ok(Program::Sql(sql));
             }
             (None, Some(text), None, None) => Code::Text(text),
             (None, None, Some(measures), None) => Code::Made(measures),
-            (None, None, None, Some(hex)) => Code::Bytes(from_hex(&hex.replace(char::is_whitespace, ""))?),
+            (None, None, None, Some(hex)) => Code::Bytes(from_written_hex(&hex)?),
             _ => return Err("a guest is one of `sql`, `wat`, `made` and `hex`".to_owned()),
         };
         Ok(Program::Module {
@@ -451,6 +460,12 @@ impl WrittenGuest {
             invoke: self.invoke,
             arguments: self.arguments,
             input: self.input,
+            signature,
         })
     }
+}
+
+/// Hexadecimal with blanks between, for people.
+fn from_written_hex(hex: &str) -> Result<Vec<u8>, String> {
+    from_hex(&hex.replace(char::is_whitespace, ""))
 }

@@ -72,6 +72,7 @@ fn tenant() -> Case {
         source: Vec::new(),
         profile: "walkin".to_owned(),
         policies: Some(POLICIES.to_owned()),
+        entities: None,
         fixture: None,
         damage: Vec::new(),
         program: Program::Sql(String::new()),

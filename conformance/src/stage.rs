@@ -137,6 +137,7 @@ impl Stage {
                 invoke,
                 arguments,
                 input,
+                signature,
             } => {
                 let module = match code {
                     Code::Text(text) => self.filled_in(text).into_bytes(),
@@ -147,6 +148,7 @@ impl Stage {
                 request.invoke.clone_from(invoke);
                 request.arguments.clone_from(arguments);
                 request.input = input.clone().into_bytes();
+                request.signature.clone_from(signature);
                 request
             }
         };

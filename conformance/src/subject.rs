@@ -108,10 +108,13 @@ pub trait Subject: Sync {
     fn run(&self, case: &Case, stage: &Stage) -> Result<Observed, SubjectError>;
 }
 
+/// Policies and entities that a case adds to the stock's.
+type Additions = (Option<String>, Option<String>);
+
 /// Worker processes and compiled policies that several subjects share.
 pub struct Laboratory {
     pool: Arc<Pool>,
-    runtimes: Mutex<HashMap<Option<String>, Arc<Runtime>>>,
+    runtimes: Mutex<HashMap<Additions, Arc<Runtime>>>,
 }
 
 impl Laboratory {
@@ -140,7 +143,7 @@ impl Laboratory {
         let runtime = Arc::new(Runtime::in_pool(policies, Arc::clone(&self.pool)));
         Arc::new(Self {
             pool: Arc::clone(&self.pool),
-            runtimes: Mutex::new(HashMap::from([(None, runtime)])),
+            runtimes: Mutex::new(HashMap::from([((None, None), runtime)])),
         })
     }
 
@@ -150,22 +153,28 @@ impl Laboratory {
     /// [`SubjectError::Policies`] where they do not load together.
     pub fn runtime(&self, case: &Case) -> Result<Arc<Runtime>, SubjectError> {
         let mut runtimes = self.runtimes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(runtime) = runtimes.get(&case.policies) {
+        let additions = (case.policies.clone(), case.entities.clone());
+        if let Some(runtime) = runtimes.get(&additions) {
             return Ok(Arc::clone(runtime));
         }
-        let sources: Vec<Source> = case.policies.iter().map(|text| source(&case.id, text)).collect();
+        let policies = case.policies.iter().map(|text| (text, SourceKind::Policies));
+        let entities = case.entities.iter().map(|text| (text, SourceKind::Entities));
+        let sources: Vec<Source> = policies
+            .chain(entities)
+            .map(|(text, kind)| source(&case.id, text, kind))
+            .collect();
         let policies = PolicyStore::load(&sources, Stock::With)?;
         let runtime = Arc::new(Runtime::in_pool(policies, Arc::clone(&self.pool)));
-        runtimes.insert(case.policies.clone(), Arc::clone(&runtime));
+        runtimes.insert(additions, Arc::clone(&runtime));
         Ok(runtime)
     }
 }
 
-fn source(id: &str, text: &str) -> Source {
+fn source(id: &str, text: &str, kind: SourceKind) -> Source {
     Source {
         name: format!("{id}.yaml"),
         text: text.to_owned(),
-        kind: SourceKind::Policies,
+        kind,
     }
 }
 

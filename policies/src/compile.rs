@@ -16,6 +16,7 @@ use crate::own_schema::OwnAction;
 use crate::parse::LoadedPolicy;
 use crate::plan::{ActionAnswer, Answer, Bound, Content, MeterBound, OwnAnswer, OwnContent, Plan, PolicyText};
 use crate::principal::{Principal, PrincipalKind};
+use crate::publisher::PUBLISHER;
 #[cfg(feature = "workbench")]
 use crate::residual::{context_of, entity_of as resource_of, uid_of};
 use crate::schema::{Vocabulary, id, type_name, type_of, uid};
@@ -107,6 +108,13 @@ impl Ground {
         let changed = match declared.get(&uid) {
             Some(known) => in_profile(known, principal, declared)?,
             None => Some(entity_of(principal, &uid)?),
+        };
+        let changed = match &principal.publisher {
+            None => changed,
+            Some(publisher) => {
+                let standing = changed.or_else(|| declared.get(&uid).cloned());
+                standing.map(|entity| vouched_for(entity, publisher)).transpose()?
+            }
         };
         let mut entities = declared.clone();
         if let Some(entity) = changed {
@@ -570,6 +578,13 @@ fn entity_of(principal: &Principal, uid: &EntityUid) -> Result<Entity, String> {
     Entity::new(uid.clone(), attributes, parents).map_err(message)
 }
 
+/// The module in the publisher who signed it, too.
+fn vouched_for(module: Entity, publisher: &str) -> Result<Entity, String> {
+    let (uid, attributes, mut parents) = module.into_inner();
+    parents.insert(crate::schema::uid(PUBLISHER, publisher)?);
+    Entity::new(uid, attributes, parents).map_err(message)
+}
+
 /// The declared entity in the profile that the host asks for; nothing where it is in it already. One that is declared to be
 /// in other profiles stays out of it: whatever the host asks for, a pinned module runs where it was pinned.
 fn in_profile(declared: &Entity, principal: &Principal, entities: &Entities) -> Result<Option<Entity>, NoPlan> {
@@ -646,6 +661,59 @@ mod tests {
             assert_ne!(plan.bound(Meter::Elapse), Bound::Limited(0));
             assert_eq!(plan.bound(Meter::Elapse), profile.bound(Meter::Elapse), "{sha256}");
         }
+    }
+
+    const PINNED: &str = "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1";
+
+    /// Publishers with and without a key, a pinned module, and a clock for what `acme` vouches for.
+    fn with_publishers(clock: &str) -> Result<crate::store::PolicyStore, crate::store::LoadError> {
+        let key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        let entities = format!(
+            r#"[
+                {{"uid": {{"type": "Publisher", "id": "acme"}}, "attrs": {{"ed25519": "{key}"}}, "parents": []}},
+                {{"uid": {{"type": "Publisher", "id": "zenith"}}, "attrs": {{}}, "parents": []}},
+                {{"uid": {{"type": "Module", "id": "{PINNED}"}}, "attrs": {{"sha256": "{PINNED}"}}, "parents": [{{"type": "Profile", "id": "pure"}}]}}
+            ]"#
+        );
+        let source = |name: &str, text: &str, kind| crate::store::Source {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            kind,
+        };
+        let sources = [
+            source("a.json", &entities, crate::store::SourceKind::Entities),
+            source("a.cedar", clock, crate::store::SourceKind::Policies),
+        ];
+        crate::store::PolicyStore::load(&sources, Stock::With)
+    }
+
+    #[test]
+    fn a_module_is_in_the_publisher_who_signed_it_and_stays_where_it_is_pinned() {
+        let clock = r#"@id("clock") permit (principal in Publisher::"acme", action == Action::"readClock", resource);"#;
+        let store = with_publishers(clock).unwrap();
+        let is_granted = |principal: &Principal| {
+            let plan = store.plan(principal).unwrap();
+            plan.bit(Action::Host(crate::vocabulary::Capability::ReadClock)) == Some(true)
+        };
+        for digest in [PINNED, "undeclared"] {
+            let module = Principal::module(digest, "pure");
+            assert!(!is_granted(&module), "{digest}");
+            assert!(is_granted(&module.clone().signed_by("acme")), "{digest}");
+            assert!(!is_granted(&module.signed_by("zenith")), "{digest}");
+        }
+        let elsewhere = Principal::module(PINNED, "standard").signed_by("acme");
+        assert!(store.plan(&elsewhere).is_err());
+        let publishers: Vec<String> = store.publisher_keys().into_iter().map(|key| key.publisher).collect();
+        assert_eq!(publishers, ["acme"]);
+    }
+
+    #[test]
+    fn a_mistake_that_only_signed_modules_meet_is_found_at_load() {
+        let holes = r#"@id("odd") forbid (principal in Publisher::"acme", action == Action::"elapse", resource)
+            when { context.millis > 10 && context.millis < 20 };"#;
+        let refused = with_publishers(holes).unwrap_err();
+        let codes: Vec<_> = refused.findings().iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, [crate::finding::Code::MeterWithHoles]);
     }
 
     #[test]

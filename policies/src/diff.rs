@@ -19,6 +19,7 @@ use crate::compile::{Compiler, NoPlan, in_order};
 use crate::limits::may_concern;
 use crate::plan::{Bound, Decision, Plan};
 use crate::principal::{Principal, PrincipalKind};
+use crate::publisher::signers;
 use crate::resource::ResourceKind;
 use crate::schema::{id, type_of, uid};
 use crate::store::{PlanError, PolicyStore};
@@ -256,10 +257,28 @@ impl Comparison<'_> {
         changes.extend(of_profile.iter().cloned());
         changes.extend(self.unseen(name));
         push(profile.clone(), changes, principals);
-        for guest in [Principal::any_caller(name), Principal::any_module(name)] {
+        let module = Principal::any_module(name);
+        let mut of_module = of_profile.clone();
+        for guest in [Principal::any_caller(name), module.clone()] {
             let of_guest = self.compare(&guest, &guest)?;
+            of_module.clone_from(&of_guest);
             if of_guest != of_profile {
                 push(guest, of_guest, principals);
+            }
+        }
+        for signer in both(signers(self.old.ready()), signers(self.new.ready())) {
+            // Where a set has no key of it, nothing that it signed runs there; what it was before is what anybody's is.
+            let signed = |store: &PolicyStore| {
+                let has_key = store.publisher_keys().iter().any(|key| key.publisher == signer);
+                if has_key {
+                    module.clone().signed_by(&signer)
+                } else {
+                    module.clone()
+                }
+            };
+            let of_signed = self.compare(&signed(self.old), &signed(self.new))?;
+            if of_signed != of_module {
+                push(module.clone().signed_by(&signer), of_signed, principals);
             }
         }
         Ok(())

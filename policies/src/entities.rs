@@ -11,6 +11,7 @@ use crate::finding::{Code, Finding, Location};
 use crate::limits::refuse_entities;
 use crate::nearest::nearest;
 use crate::principal::PrincipalKind;
+use crate::publisher::KeyRing;
 use crate::resource::ResourceKind;
 use crate::schema::{Vocabulary, id, type_of};
 use crate::store::Source;
@@ -45,6 +46,7 @@ pub(crate) fn declare<'a>(
 ) -> Declared {
     let mut rows: Vec<Row> = Vec::new();
     let mut seen: HashMap<EntityUid, Location> = HashMap::new();
+    let mut ring = KeyRing::default();
     for source in sources {
         for row in rows_of(source, vocabulary, findings) {
             let uid = row.entity.uid();
@@ -56,7 +58,10 @@ pub(crate) fn declare<'a>(
                 ),
                 None => {
                     seen.insert(uid, row.location.clone());
-                    rows.push(row);
+                    match ring.fault(&row.entity) {
+                        None => rows.push(row),
+                        Some(finding) => findings.push(finding.at(Some(row.location))),
+                    }
                 }
             }
         }

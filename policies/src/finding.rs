@@ -57,6 +57,7 @@ codes! {
     Error ValidationWarning "validation-warning"
     Error Entities "entities"
     Error ModuleDigest "module-digest"
+    Error PublisherKey "publisher-key"
     Error UnknownProfile "unknown-profile"
     Error ProfileCycle "profile-cycle"
     Error ResourceId "resource-id"

@@ -35,6 +35,7 @@ mod principal;
 mod profiles;
 #[cfg(feature = "workbench")]
 pub mod prove;
+mod publisher;
 mod residual;
 mod resource;
 mod resource_text;
@@ -55,6 +56,7 @@ pub use lint::{MODULE_NEEDS, STATEMENT_NEEDS};
 pub use own::OwnQuestion;
 pub use plan::{Bound, Decision, Plan};
 pub use principal::{Principal, PrincipalKind};
+pub use publisher::PublisherKey;
 pub use resource_text::ResourceError;
 pub use store::{LoadError, PlanError, PolicyStore, Source, SourceKind, Stock};
 pub use vocabulary::{

@@ -11,7 +11,7 @@ use cedar_policy::PrincipalConstraint;
 use crate::compile::Ready;
 use crate::finding::{Code, Finding, Location};
 use crate::parse::{LoadedPolicy, Written};
-use crate::schema::uid;
+use crate::schema::{type_of, uid};
 use crate::split::{Piece, words};
 use crate::store::Source;
 use crate::vocabulary::Meter;
@@ -129,7 +129,9 @@ pub(crate) fn may_concern(loaded: &LoadedPolicy, profile: &str, ready: &Ready) -
     else {
         return true;
     };
-    uid("Profile", profile).is_ok_and(|uid| uid == above || ready.entities.is_ancestor_of(&above, &uid))
+    // A guest of any profile may be in a publisher.
+    type_of(&above) != "Profile"
+        || uid("Profile", profile).is_ok_and(|uid| uid == above || ready.entities.is_ancestor_of(&above, &uid))
 }
 
 /// Refuses a policy that is too long to look at or nests too deep to parse.

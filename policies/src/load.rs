@@ -20,6 +20,7 @@ use crate::parse::{Cut, LoadedPolicy, Written, described, parse};
 use crate::plan::{Bound, Plan};
 use crate::principal::{Principal, PrincipalKind};
 use crate::profiles::stock_sources;
+use crate::publisher::signers;
 use crate::schema::{Vocabulary, id, type_of, vocabulary};
 use crate::split::Piece;
 use crate::store::{Source, SourceKind, Stock};
@@ -341,7 +342,8 @@ fn compile_profiles(
     findings: &mut Vec<Finding>,
 ) -> BTreeMap<String, Plan> {
     let kinds = sampled_kinds(ready);
-    if let Err(finding) = refuse_work(ready, kinds.len()) {
+    let signers = signers(ready);
+    if let Err(finding) = refuse_work(ready, kinds.len() + signers.len()) {
         findings.push(finding);
         return BTreeMap::new();
     }
@@ -350,7 +352,12 @@ fn compile_profiles(
         .profiles
         .iter()
         .filter(|profile| !plans.contains_key(*profile))
-        .flat_map(|profile| kinds.iter().map(|kind| sample(*kind, profile)))
+        .flat_map(|profile| {
+            let signed = signers
+                .iter()
+                .map(|signer| Principal::any_module(profile).signed_by(signer));
+            kinds.iter().map(|kind| sample(*kind, profile)).chain(signed)
+        })
         .collect();
     let compile = |part: &[Principal]| -> Vec<Result<Plan, Vec<NoPlan>>> {
         part.iter()

@@ -44,6 +44,9 @@ pub struct Principal {
     pub profile: String,
     /// The digest of the module's bytes, in hexadecimal.
     pub sha256: Option<String>,
+    /// The publisher whose signature of the module was verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publisher: Option<String>,
 }
 
 impl Principal {
@@ -55,6 +58,16 @@ impl Principal {
             id: sha256.to_owned(),
             profile: profile.to_owned(),
             sha256: Some(sha256.to_owned()),
+            publisher: None,
+        }
+    }
+
+    /// The same module, signed by this publisher: it is in it. Whoever says so has verified the signature.
+    #[must_use]
+    pub fn signed_by(self, publisher: &str) -> Self {
+        Self {
+            publisher: Some(publisher.to_owned()),
+            ..self
         }
     }
 
@@ -66,6 +79,7 @@ impl Principal {
             id: id.to_owned(),
             profile: profile.to_owned(),
             sha256: None,
+            publisher: None,
         }
     }
 
@@ -77,6 +91,7 @@ impl Principal {
             id: name.to_owned(),
             profile: name.to_owned(),
             sha256: None,
+            publisher: None,
         }
     }
 

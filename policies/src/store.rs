@@ -13,6 +13,7 @@ use crate::nearest::nearest;
 use crate::plan::Plan;
 use crate::principal::Principal;
 use crate::profiles::stock_sources;
+use crate::publisher::{PublisherKey, keys};
 use crate::schema::Vocabulary;
 use crate::vocabulary::Meter;
 
@@ -220,6 +221,12 @@ impl PolicyStore {
     #[must_use]
     pub fn profiles(&self) -> Vec<String> {
         self.0.ready.profiles.iter().cloned().collect()
+    }
+
+    /// The keys by which publishers sign modules, sorted by publisher.
+    #[must_use]
+    pub fn publisher_keys(&self) -> Vec<PublisherKey> {
+        keys(&self.0.ready.entities)
     }
 
     /// Compiles the plan of one principal.

@@ -662,3 +662,31 @@ fn the_members_of_a_profile_are_compared_too() {
                    when { !(principal is Profile) };";
     assert!(between("", telling).may_widen());
 }
+
+#[test]
+fn what_a_publisher_may_is_shown_as_what_it_signed_may() {
+    let key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    let acme = format!(
+        r#", {{"uid": {{"type": "Publisher", "id": "acme"}}, "attrs": {{"ed25519": "{key}"}}, "parents": []}}]"#
+    );
+    let entities = PROFILES.trim_end().trim_end_matches(']').to_owned() + &acme;
+    let clock = r#"@id("clock") permit (principal in Publisher::"acme", action == Action::"readClock", resource);"#;
+    let (without, with) = (store("", &entities), store(clock, &entities));
+    for (old, new, direction) in [
+        (&without, &with, Direction::Widening),
+        (&with, &without, Direction::Narrowing),
+    ] {
+        let difference = diff(old, new).unwrap();
+        let found: Vec<&Principal> = difference.principals.iter().map(|found| &found.principal).collect();
+        let signed = |profile: &str| {
+            let anybody = "0".repeat(64);
+            Principal::module(&anybody, profile).signed_by("acme")
+        };
+        assert_eq!(found, [&signed("p"), &signed("q")]);
+        let changes = difference.principals.iter().flat_map(|found| &found.changes);
+        assert!(changes.clone().count() == 2 && changes.clone().all(|change| change.direction == direction));
+    }
+    // What its key is worth changes too, where it had none before.
+    let keyless = entities.replace(&format!(r#""ed25519": "{key}""#), "");
+    assert!(diff(&store(clock, &keyless), &with).unwrap().may_widen());
+}

@@ -186,6 +186,23 @@ fn a_guest_that_is_declared_in_two_profiles_is_a_member_of_both() {
 }
 
 #[test]
+fn a_module_that_a_publisher_signed_is_a_member_too() {
+    let key = r#""ed25519": "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a""#;
+    let publisher = |attributes: &str| {
+        let acme =
+            format!(r#"[{{"uid": {{"type": "Publisher", "id": "acme"}}, "attrs": {{{attributes}}}, "parents": []}},"#);
+        ENTITIES.replacen('[', &acme, 1)
+    };
+    let clock = r#"@id("clock") permit (principal in Publisher::"acme", action == Action::"readClock", resource);"#;
+    let property = "profiles: [reports]\nnever: [readClock]";
+    // Nobody is in a publisher that has no key and is declared to be nobody's.
+    assert_proven(&store_with(clock, &publisher("")), property);
+    let found = broken(&store_with(clock, &publisher(key)), property);
+    assert_eq!((found.action.as_str(), found.allowed), ("readClock", true));
+    assert_eq!(deciding(&found), ["clock"]);
+}
+
+#[test]
 fn a_property_of_no_request_is_not_proven() {
     let store = store("");
     for when in [

@@ -16,6 +16,7 @@ type Json = serde_json::Value;
 
 /// Where an action's `@layer` may point.
 const LAYERS: &[&str] = &[
+    "provenance",
     "screen",
     "build",
     "authorizer",

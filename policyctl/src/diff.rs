@@ -212,7 +212,9 @@ fn who(principal: &Principal, quote: Quote<'_>) -> String {
         PrincipalKind::Module => "module",
         PrincipalKind::Caller => "caller",
     };
-    if principal.is_anybody() {
+    if let Some(publisher) = &principal.publisher {
+        format!("any {kind} that {} signed in profile {profile}", quote(publisher))
+    } else if principal.is_anybody() {
         format!("any other {kind} in profile {profile}")
     } else {
         format!("{kind} {} in profile {profile}", quote(&principal.id))

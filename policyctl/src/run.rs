@@ -36,6 +36,9 @@ pub(crate) struct Run {
     /// Input for a module that exports `input_ptr`: a file, or `-` for standard input
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
+    /// A publisher's signature of the module, as `openssl pkeyutl -sign` writes it
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
     /// Run in this process instead of a worker: no hard deadline, no heap limit, no crash containment
     #[arg(long)]
     pub in_process: bool,
@@ -118,6 +121,9 @@ fn request(arguments: &Run) -> Result<Request, Failure> {
     request.database.clone_from(&arguments.db);
     request.invoke.clone_from(&arguments.invoke);
     request.arguments.clone_from(&arguments.arguments);
+    if let Some(signature) = &arguments.signature {
+        request.signature = Some(read(signature, "signature")?);
+    }
     if let Some(input) = &arguments.input {
         request.input = read(input, "input")?;
     }
@@ -125,10 +131,11 @@ fn request(arguments: &Run) -> Result<Request, Failure> {
 }
 
 fn check_fit(request: &Request, arguments: &Run) -> Result<(), Failure> {
-    let for_modules = arguments.invoke.is_some() || !arguments.arguments.is_empty() || arguments.input.is_some();
+    let is_called = arguments.invoke.is_some() || !arguments.arguments.is_empty() || arguments.input.is_some();
+    let for_modules = is_called || arguments.signature.is_some();
     if matches!(request.guest, Guest::Sql(_)) && for_modules {
         return Err(Failure::new(
-            "`--invoke`, `--arg` and `--input` are for WebAssembly guests, and this is SQL",
+            "`--invoke`, `--arg`, `--input` and `--signature` are for WebAssembly guests, and this is SQL",
         ));
     }
     Ok(())

@@ -25,6 +25,9 @@ macro_rules! layers {
 }
 
 layers! {
+    /// Modules with a signature that is not right, and native code. Who signed a module is part of who it is, so this comes
+    /// before there is a plan.
+    Provenance = "provenance",
     /// Bytes that can be refused before anything parses them: oversized, NUL in SQL, not UTF-8. And bounds below what
     /// can be enforced.
     Screen = "screen",

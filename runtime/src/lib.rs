@@ -17,6 +17,7 @@ mod host_database;
 mod layer;
 mod outcome;
 mod presence;
+mod provenance;
 mod request;
 mod runtime;
 mod screen;

@@ -41,6 +41,8 @@ classes! {
     DeniedFunction = "denied.function",
     /// An import that the plan does not grant or the runtime does not offer.
     DeniedImport = "denied.import",
+    /// A signature that is wrong, of no publisher's key, or none at all.
+    DeniedProvenance = "denied.provenance",
     /// The guest used up its wall-clock time.
     LimitTime = "limit.time",
     /// Linear memory or SQLite heap beyond the bound.

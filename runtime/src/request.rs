@@ -43,6 +43,10 @@ pub struct Request {
     /// Bytes for a guest that follows the input/output contract.
     #[serde(with = "serde_bytes")]
     pub input: Vec<u8>,
+    /// A publisher's Ed25519 signature of the module, 64 bytes; `None` is a module that nobody vouches for. What is signed is
+    /// the text `stockade-module-sha256:`, and the SHA-256 of the module's bytes as 64 hexadecimal digits in lower case.
+    #[serde(default, with = "serde_bytes")]
+    pub signature: Option<Vec<u8>>,
 }
 
 impl Request {
@@ -65,6 +69,7 @@ impl Request {
             invoke: None,
             arguments: Vec::new(),
             input: Vec::new(),
+            signature: None,
         }
     }
 
@@ -72,6 +77,13 @@ impl Request {
     #[must_use]
     pub fn for_tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = Some(tenant.into());
+        self
+    }
+
+    /// The same request with a publisher's signature of the module.
+    #[must_use]
+    pub fn signed(mut self, signature: impl Into<Vec<u8>>) -> Self {
+        self.signature = Some(signature.into());
         self
     }
 

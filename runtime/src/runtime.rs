@@ -17,6 +17,7 @@ use crate::execute::{Job, execute};
 use crate::layer::{Layer, Layers};
 use crate::outcome::{Class, Outcome, Refusal};
 use crate::presence::presence;
+use crate::provenance;
 use crate::request::{Guest, Request};
 use crate::screen;
 #[cfg(feature = "sql")]
@@ -131,8 +132,8 @@ impl Runtime {
     }
 
     fn run_fenced(&self, request: &Request) -> Result<Outcome, RuntimeError> {
-        let job = self.job(request, self.layers)?;
-        if let Some(refusal) = screen::refusal(&job.request, &job.plan) {
+        let (job, refusal) = self.job(request, self.layers)?;
+        if let Some(refusal) = refusal.or_else(|| screen::refusal(&job.request, &job.plan)) {
             return Ok(Outcome::refused(refusal, admitted(&job.plan)));
         }
         let Some(pool) = &self.pool else {
@@ -180,10 +181,12 @@ impl Runtime {
             let reason = "a guest runs with layers missing only in a worker".to_owned();
             return Err(RuntimeError::Request(reason));
         };
-        let job = self.job(request, layers.minus(pool.absent()))?;
-        if layers.contains(Layer::Screen)
-            && let Some(refusal) = screen::refusal(&job.request, &job.plan)
-        {
+        let (job, refusal) = self.job(request, layers.minus(pool.absent()))?;
+        let screened = || {
+            let is_there = layers.contains(Layer::Screen);
+            is_there.then(|| screen::refusal(&job.request, &job.plan)).flatten()
+        };
+        if let Some(refusal) = refusal.or_else(screened) {
             let outcome = Outcome::refused(refusal, admitted(&job.plan));
             return Ok(Ablated::Outcome(Box::new(outcome)));
         }
@@ -203,16 +206,36 @@ impl Runtime {
         })
     }
 
-    /// The plan that `request` would run inside.
+    /// The plan that `request` would run inside. One that is refused for its signature has the plan of a module without.
     ///
     /// # Errors
     /// [`RuntimeError::Plan`] for an unknown profile.
     pub fn plan(&self, request: &Request) -> Result<Plan, RuntimeError> {
-        self.plan_for(&principal(request))
+        let (principal, _) = self.principal(request, self.layers);
+        self.plan_for(&principal)
     }
 
-    fn job(&self, request: &Request, layers: Layers) -> Result<Job, RuntimeError> {
-        let plan = self.plan(request)?;
+    /// Who the guest of a request is, and why that is not to be believed: a module by its digest and whoever signed it, a
+    /// script by the caller who sends it.
+    fn principal(&self, request: &Request, layers: Layers) -> (Principal, Option<Refusal>) {
+        let digest = format!("{:x}", Sha256::digest(request.guest.bytes()));
+        let principal = match &request.guest {
+            Guest::Sql(_) => Principal::caller("guest", &request.profile),
+            Guest::Wasm(_) => Principal::module(&digest, &request.profile),
+        };
+        if !layers.contains(Layer::Provenance) {
+            return (principal, None);
+        }
+        match provenance::signer(request, &digest, &self.policies) {
+            Ok(Some(publisher)) => (principal.signed_by(&publisher), None),
+            Ok(None) => (principal, None),
+            Err(refusal) => (principal, Some(refusal)),
+        }
+    }
+
+    fn job(&self, request: &Request, layers: Layers) -> Result<(Job, Option<Refusal>), RuntimeError> {
+        let (principal, refusal) = self.principal(request, layers);
+        let plan = self.plan_for(&principal)?;
         let mut request = request.clone();
         // Whom it runs for is not the worker's business.
         request.tenant = None;
@@ -224,7 +247,7 @@ impl Runtime {
             })?;
             request.database = Some(found);
         }
-        Ok(Job { request, plan, layers })
+        Ok((Job { request, plan, layers }, refusal))
     }
 
     fn plan_for(&self, principal: &Principal) -> Result<Plan, RuntimeError> {
@@ -238,14 +261,6 @@ impl Runtime {
         }
         plans.insert(principal.clone(), plan.clone());
         Ok(plan)
-    }
-}
-
-/// Who the guest of a request is: a module by its digest, a script by the caller who sends it.
-fn principal(request: &Request) -> Principal {
-    match &request.guest {
-        Guest::Sql(_) => Principal::caller("guest", &request.profile),
-        Guest::Wasm(bytes) => Principal::module(&format!("{:x}", Sha256::digest(bytes)), &request.profile),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::mutate::witness::Witness;
 use crate::mutate::{Attacked, Beyond, Mutable, Mutant, Mutation, Operator, Unnoticed};
 use crate::parse::LoadedPolicy;
 use crate::principal::{Principal, PrincipalKind};
+use crate::publisher::signers;
 use crate::schema::{id, type_of, uid};
 use crate::store::PolicyStore;
 use crate::suite::Suite;
@@ -303,9 +304,15 @@ fn principals(before: &Ready, after: &Ready, touched: &BTreeSet<&'static str>) -
         }
     }
     let mut principals = Vec::new();
+    let signers: BTreeSet<String> = [before, after].into_iter().flat_map(signers).collect();
     for profile in &before.profiles {
         principals.push(Principal::profile(profile));
         principals.extend(guests.iter().map(|(kind, id)| guest(*kind, id, profile)));
+        principals.extend(
+            signers
+                .iter()
+                .map(|signer| Principal::any_module(profile).signed_by(signer)),
+        );
     }
     for ready in [before, after] {
         for (kind, uid) in declared(ready) {

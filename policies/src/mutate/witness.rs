@@ -59,10 +59,12 @@ impl Witness {
     }
 
     fn question(&self) -> String {
+        let signed = self.principal.publisher.as_ref();
+        let signed = signed.map_or_else(String::new, |publisher| format!(", signed by `{publisher}`"));
         let who = match self.principal.kind {
             PrincipalKind::Profile => format!("profile `{}`", self.principal.profile),
             PrincipalKind::Module | PrincipalKind::Caller => format!(
-                "`{}::{:?}` in profile `{}`",
+                "`{}::{:?}` in profile `{}`{signed}",
                 self.principal.kind.name(),
                 self.principal.id,
                 self.principal.profile
@@ -85,7 +87,15 @@ impl Witness {
         let Principal { kind, id, profile, .. } = &self.principal;
         let who = match kind {
             PrincipalKind::Profile => quoted(profile),
-            PrincipalKind::Module => format!("{{module: {}, in: {}}}", quoted(id), quoted(profile)),
+            PrincipalKind::Module => match &self.principal.publisher {
+                None => format!("{{module: {}, in: {}}}", quoted(id), quoted(profile)),
+                Some(publisher) => format!(
+                    "{{module: {}, signed_by: {}, in: {}}}",
+                    quoted(id),
+                    quoted(publisher),
+                    quoted(profile)
+                ),
+            },
             PrincipalKind::Caller => format!("{{caller: {}, in: {}}}", quoted(id), quoted(profile)),
         };
         let mut test = format!("- principal: {who}\n");

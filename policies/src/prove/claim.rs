@@ -14,9 +14,10 @@ use crate::compile::{Compiler, Ready};
 use crate::finding::Location;
 use crate::principal::{Principal, PrincipalKind};
 use crate::prove::facts::{Kind, conjunction, disjunction, named, of_request, standings};
+use crate::publisher::{PUBLISHER, keys};
 use crate::residual::entity_of;
 use crate::resource::{Resource, ResourceKind};
-use crate::schema::{Vocabulary, id, type_of};
+use crate::schema::{Vocabulary, id, type_of, uid};
 
 /// What a condition that is added to a policy set is called: no `@id` has a line break.
 const ASSUMED: &str = "assumed\nby prove";
@@ -362,17 +363,31 @@ impl Rebuilt {
 fn principal(asking: &EntityUid, env: &Env, ready: &Ready, profile: &str) -> Result<Principal, String> {
     let kind = PrincipalKind::ALL.iter().find(|kind| kind.name() == type_of(asking));
     let is_declared = ready.entities.get(asking).is_some();
+    let is_in = |entities: &Entities, signer: &str| {
+        let publisher = uid(PUBLISHER, signer).ok();
+        publisher.is_some_and(|publisher| entities.is_ancestor_of(&publisher, asking))
+    };
+    let signed = |module: Principal| {
+        let signer = keys(&ready.entities)
+            .into_iter()
+            .map(|key| key.publisher)
+            .find(|signer| is_in(&env.entities, signer) && !is_in(&ready.entities, signer));
+        match signer {
+            Some(signer) => module.signed_by(&signer),
+            None => module,
+        }
+    };
     Ok(match kind {
         Some(PrincipalKind::Profile) => Principal::profile(profile),
         Some(PrincipalKind::Caller) => Principal::caller(or(id(asking), "guest"), profile),
-        Some(PrincipalKind::Module) if is_declared => Principal::module(id(asking), profile),
+        Some(PrincipalKind::Module) if is_declared => signed(Principal::module(id(asking), profile)),
         Some(PrincipalKind::Module) => {
             let digest = env.entities.get(asking).and_then(|entity| match entity.attr("sha256") {
                 Some(Ok(EvalResult::String(digest))) => Some(digest),
                 _ => None,
             });
             let digest = digest.unwrap_or_default();
-            Principal::module(or(or(id(asking), &digest), &"0".repeat(64)), profile)
+            signed(Principal::module(or(or(id(asking), &digest), &"0".repeat(64)), profile))
         }
         None => return Err(format!("nobody of the type of `{asking}` asks for anything")),
     })

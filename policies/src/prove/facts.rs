@@ -11,6 +11,7 @@ use cedar_policy::{Entity, EntityUid, EvalResult, Policy};
 
 use crate::compile::Ready;
 use crate::principal::PrincipalKind;
+use crate::publisher::{PUBLISHER, keys};
 use crate::resource::{Resource, ResourceKind};
 use crate::schema::{id, type_of, uid};
 use crate::vocabulary::Meter;
@@ -29,6 +30,8 @@ pub(super) struct Standing {
     kind: PrincipalKind,
     /// One that is declared, or anybody who is not.
     who: Option<EntityUid>,
+    /// The publisher who signed it.
+    signer: Option<EntityUid>,
     /// Everybody of its type who is declared: anybody else is none of them.
     declared: Vec<EntityUid>,
     within: BTreeSet<EntityUid>,
@@ -50,6 +53,7 @@ pub(super) fn standings(ready: &Ready, kind: PrincipalKind, profile: &str) -> Re
         return Ok(vec![Standing {
             kind,
             who: Some(profile),
+            signer: None,
             declared: Vec::new(),
             within: inside,
             attributes: Vec::new(),
@@ -63,6 +67,7 @@ pub(super) fn standings(ready: &Ready, kind: PrincipalKind, profile: &str) -> Re
     let mut standings = vec![Standing {
         kind,
         who: None,
+        signer: None,
         declared: rows.iter().map(|row| row.uid()).collect(),
         within: inside.clone(),
         attributes: match kind {
@@ -80,13 +85,35 @@ pub(super) fn standings(ready: &Ready, kind: PrincipalKind, profile: &str) -> Re
             standings.push(Standing {
                 kind,
                 who: Some(row.uid()),
+                signer: None,
                 declared: Vec::new(),
                 within,
                 attributes: attributes(row),
             });
         }
     }
+    if kind == PrincipalKind::Module {
+        let signed = signed(ready, &standings)?;
+        standings.extend(signed);
+    }
     Ok(standings)
+}
+
+/// Where each of these modules stands once a publisher has signed it.
+fn signed(ready: &Ready, standings: &[Standing]) -> Result<Vec<Standing>, String> {
+    let mut signed = Vec::new();
+    // Not only those that policies name: a property's own condition may name one.
+    for key in keys(&ready.entities) {
+        let signer = uid(PUBLISHER, &key.publisher)?;
+        // One that is declared to be in it stands there already.
+        let others = standings.iter().filter(|standing| !standing.within.contains(&signer));
+        signed.extend(others.map(|standing| Standing {
+            signer: Some(signer.clone()),
+            within: standing.within.iter().cloned().chain([signer.clone()]).collect(),
+            ..standing.clone()
+        }));
+    }
+    Ok(signed)
 }
 
 fn with_ancestors(ready: &Ready, of: &EntityUid) -> BTreeSet<EntityUid> {
@@ -113,9 +140,9 @@ fn attributes(row: &Entity) -> Vec<String> {
 }
 
 impl Standing {
-    /// They are the same guest's, or both those of guests that are declared nowhere.
+    /// They are the same guest's, or both those of guests that are declared nowhere, and signed by the same publisher.
     pub(super) fn is_of(&self, other: &Self) -> bool {
-        self.who == other.who
+        self.who == other.who && self.signer == other.signer
     }
 
     /// It stands here, as far as the named entities can tell. `spelled` says how a profile is written in the policies.
@@ -300,6 +327,7 @@ mod tests {
     /// Declared guests: one pinned to a profile, one in two of them, one in none.
     const GUESTS: &str = r#"[
         {"uid": {"type": "Publisher", "id": "us"}, "attrs": {}, "parents": []},
+        {"uid": {"type": "Publisher", "id": "acme"}, "attrs": {"ed25519": "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"}, "parents": []},
         {"uid": {"type": "Module", "id": "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1"}, "attrs": {"sha256": "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1"}, "parents": [{"type": "Profile", "id": "pure"}]},
         {"uid": {"type": "Module", "id": "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2"}, "attrs": {"sha256": "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2"}, "parents": [{"type": "Profile", "id": "pure"}, {"type": "Profile", "id": "trusted"}]},
         {"uid": {"type": "Module", "id": "c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3"}, "attrs": {"sha256": "c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3"}, "parents": [{"type": "Publisher", "id": "us"}]},
@@ -312,7 +340,7 @@ mod tests {
     const NAMES: &str = r#"
         permit (principal, action, resource) when {
             principal in [Profile::"pure", Profile::"trusted", Profile::"untrusted", Profile::"capabilities-minimal",
-                Profile::"standard", Publisher::"us", Publisher::"them", Module::"a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1", Module::"other"] ||
+                Profile::"standard", Publisher::"us", Publisher::"them", Publisher::"acme", Module::"a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1", Module::"other"] ||
             resource in [SqlFunctionClass::"computing", SqlFunctionClass::"clock", Capability::"logs", Capability::"none",
                 Database::"main", Database::"temp", Table::"main.notes", Table::"main.\"a.b\"", Column::"main.notes.body",
                 Path::"/etc", Path::"/", Path::"/etc/passwd", Path::"/a*b", Path::"../x", Path::"", Pragma::"user_version"]
@@ -355,9 +383,11 @@ mod tests {
 
     fn principals(profile: &str) -> Vec<Principal> {
         let modules = [PINNED, BOTH, FREE, "other", "000"].map(|id| Principal::module(id, profile));
+        let signed = modules.clone().map(|module| module.signed_by("acme"));
         let callers = ["ada", "anybody"].map(|id| Principal::caller(id, profile));
         modules
             .into_iter()
+            .chain(signed)
             .chain(callers)
             .chain([Principal::profile(profile)])
             .collect()

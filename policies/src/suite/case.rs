@@ -63,6 +63,9 @@ impl fmt::Display for Case {
             PrincipalKind::Profile => f.write_str(profile)?,
             PrincipalKind::Module | PrincipalKind::Caller => write!(f, "{}::{id:?} in {profile}", kind.name())?,
         }
+        if let Some(publisher) = &self.principal.publisher {
+            write!(f, ", signed by {publisher}")?;
+        }
         match &self.asked {
             Asked::Request {
                 action,

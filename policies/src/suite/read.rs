@@ -503,11 +503,13 @@ fn principal(written: &WrittenPrincipal) -> Result<Arc<Principal>, Mistake> {
         WrittenPrincipal::Guest(WrittenGuest {
             caller: Some(id),
             module: None,
+            signed_by: None,
             profile,
         }) => Principal::caller(id, profile),
         WrittenPrincipal::Guest(WrittenGuest {
             caller: None,
             module: Some(sha256),
+            signed_by,
             profile,
         }) => {
             let is_digest = sha256.len() == 64 && sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -515,7 +517,18 @@ fn principal(written: &WrittenPrincipal) -> Result<Arc<Principal>, Mistake> {
                 return Err(Mistake::new(sha256, format!("`{sha256}` is no digest of a module"))
                     .with_help("write the 64 hexadecimal digits that `sha256sum` prints"));
             }
-            Principal::module(sha256, profile)
+            let module = Principal::module(sha256, profile);
+            match signed_by {
+                Some(publisher) => module.signed_by(publisher),
+                None => module,
+            }
+        }
+        WrittenPrincipal::Guest(WrittenGuest {
+            caller: Some(_),
+            module: None,
+            ..
+        }) => {
+            return Err(Mistake::new("signed_by", "only modules are signed").with_help("leave out `signed_by`"));
         }
         WrittenPrincipal::Guest(_) => {
             return Err(Mistake::new("in", "a guest is either a `caller` or a `module`")

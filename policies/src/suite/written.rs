@@ -137,6 +137,8 @@ pub(super) struct WrittenGuest {
     pub(super) caller: Option<String>,
     /// The SHA-256 of a module's bytes, in hexadecimal.
     pub(super) module: Option<String>,
+    /// The publisher whose signature of the module was verified.
+    pub(super) signed_by: Option<String>,
     /// The profile that it runs in.
     #[serde(rename = "in")]
     pub(super) profile: String,

@@ -13,6 +13,7 @@ mod modules;
 mod outcomes;
 mod outer;
 mod pool;
+mod provenance;
 mod requests;
 mod schemas;
 mod sessions;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         zero::trials(),
         workers::trials(),
         outer::trials(),
+        provenance::trials(),
         tenants::trials(),
         pool::trials(),
         outcomes::trials(),
