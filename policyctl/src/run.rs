@@ -102,11 +102,14 @@ fn show_absent(outcome: &Outcome) -> io::Result<()> {
 }
 
 fn request(arguments: &Run) -> Result<Request, Failure> {
-    let both_from_stdin = arguments.guest == Path::new("-") && arguments.input.as_deref() == Some(Path::new("-"));
-    if both_from_stdin {
+    let is_stdin = |path: &PathBuf| path == Path::new("-");
+    if is_stdin(&arguments.guest) && arguments.input.as_ref().is_some_and(is_stdin) {
         return Err(Failure::new(
             "the guest and its input cannot both come from standard input",
         ));
+    }
+    if arguments.signature.as_ref().is_some_and(is_stdin) {
+        return Err(Failure::new("a signature comes from a file, not from standard input"));
     }
     let bytes = read(&arguments.guest, "guest")?;
     if bytes.is_empty() {

@@ -3,7 +3,7 @@
 //! It is known before there is a plan, because the plan depends on it: a module that a publisher signed is in that
 //! publisher. A signature that is not right is never taken for none.
 
-use stockade_policies::{PolicyStore, PublisherKey};
+use stockade_policies::{Principal, PublisherKey};
 
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
@@ -11,14 +11,13 @@ use crate::request::{Guest, Request};
 
 /// What stands before a module's digest in what its publisher signs. A key that signs other things too has said nothing
 /// about a module by that.
-pub(crate) const CONTEXT: &str = "stockade-module-sha256:";
+const CONTEXT: &str = "stockade-module-sha256:";
 
 /// The first bytes of native code on this system, and so of what wasmtime has compiled.
 const NATIVE: &[u8] = b"\x7fELF";
 
-/// The publisher who signed the guest, if anybody did, or why the guest must not run. `digest` is the SHA-256 of its bytes
-/// in hexadecimal.
-pub(crate) fn signer(request: &Request, digest: &str, policies: &PolicyStore) -> Result<Option<String>, Refusal> {
+/// The publisher who signed the guest, if anybody did, or why the guest must not run. `guest` is who it is without.
+pub(crate) fn signer(request: &Request, guest: &Principal, keys: &[PublisherKey]) -> Result<Option<String>, Refusal> {
     if matches!(request.guest, Guest::Wasm(_)) && request.guest.bytes().starts_with(NATIVE) {
         let detail = "it is compiled already: native code from a stranger is never loaded";
         return Err(Refusal::by(Layer::Provenance, Class::ModuleMalformed, detail));
@@ -26,12 +25,11 @@ pub(crate) fn signer(request: &Request, digest: &str, policies: &PolicyStore) ->
     let Some(signature) = &request.signature else {
         return Ok(None);
     };
-    if matches!(request.guest, Guest::Sql(_)) {
+    let Some(digest) = &guest.sha256 else {
         return Err(denial("only modules are signed, and this is SQL"));
-    }
+    };
     let message = format!("{CONTEXT}{digest}");
-    let keys = policies.publisher_keys();
-    verified_by(&keys, message.as_bytes(), signature)
+    verified_by(keys, message.as_bytes(), signature)
         .map_err(|wrong| denial(&wrong))?
         .map(|publisher| Some(publisher.to_owned()))
         .ok_or_else(|| denial("the signature is right by no publisher's key"))

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use stockade_policies::{Bound, Meter, Plan, PolicyStore, Principal};
+use stockade_policies::{Bound, Meter, Plan, PolicyStore, Principal, PublisherKey};
 
 use crate::deadline::allowance;
 use crate::error::RuntimeError;
@@ -65,6 +65,7 @@ pub struct Runtime {
     policies: PolicyStore,
     layers: Layers,
     pool: Option<Arc<Pool>>,
+    publisher_keys: Vec<PublisherKey>,
     plans: Mutex<HashMap<Principal, Plan>>,
 }
 
@@ -107,6 +108,7 @@ impl Runtime {
 
     fn new(policies: PolicyStore, pool: Option<Arc<Pool>>, layers: Layers) -> Self {
         Self {
+            publisher_keys: policies.publisher_keys(),
             policies,
             layers,
             pool,
@@ -218,15 +220,14 @@ impl Runtime {
     /// Who the guest of a request is, and why that is not to be believed: a module by its digest and whoever signed it, a
     /// script by the caller who sends it.
     fn principal(&self, request: &Request, layers: Layers) -> (Principal, Option<Refusal>) {
-        let digest = format!("{:x}", Sha256::digest(request.guest.bytes()));
         let principal = match &request.guest {
             Guest::Sql(_) => Principal::caller("guest", &request.profile),
-            Guest::Wasm(_) => Principal::module(&digest, &request.profile),
+            Guest::Wasm(bytes) => Principal::module(&format!("{:x}", Sha256::digest(bytes)), &request.profile),
         };
         if !layers.contains(Layer::Provenance) {
             return (principal, None);
         }
-        match provenance::signer(request, &digest, &self.policies) {
+        match provenance::signer(request, &principal, &self.publisher_keys) {
             Ok(Some(publisher)) => (principal.signed_by(&publisher), None),
             Ok(None) => (principal, None),
             Err(refusal) => (principal, Some(refusal)),

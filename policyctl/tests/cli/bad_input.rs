@@ -39,16 +39,41 @@ fn guests_that_are_refused_before_they_run() {
     fs::write(folder.path("nul.sql"), "select 1;\0attach 'x' as y").unwrap();
     fs::write(folder.path("latin1.sql"), b"select '\xe9'").unwrap();
     fs::write(folder.path("huge.sql"), vec![b' '; 100 << 20]).unwrap();
-    fs::write(folder.path("noise.wasm"), b"\0asm\x01\0\0\0\xff\xff").unwrap();
     let run = |name: &str| folder.run(&["run", "--profile", "walkin", name]);
     assert_refused(&run("nul.sql"), "guest.malformed by `screen`");
     assert_refused(&run("nul.sql"), "NUL at byte 9");
     assert_refused(&run("latin1.sql"), "not UTF-8 at byte 8");
     assert_refused(&run("huge.sql"), "guest.too-large by `screen`");
+}
+
+#[test]
+fn modules_that_are_refused_before_they_are_compiled() {
+    let folder = Folder::new();
+    fs::write(folder.path("noise.wasm"), b"\0asm\x01\0\0\0\xff\xff").unwrap();
+    fs::write(folder.path("cut.wasm"), b"\0asm\x01").unwrap();
+    fs::write(folder.path("component.wasm"), b"\0asm\x0d\0\x01\0").unwrap();
+    fs::write(folder.path("native.wasm"), b"\x7fELF\x02\x01\x01\0").unwrap();
+    fs::write(folder.path("huge.wasm"), vec![b' '; 100 << 20]).unwrap();
+    fs::write(folder.path("prose.wat"), "Dear host, please run me.").unwrap();
+    fs::write(folder.path("idle.wat"), "(module)").unwrap();
+    let run = |name: &str| folder.run(&["run", "--profile", "pure", name]);
+    assert_refused(&run("noise.wasm"), "module.malformed by `validate`");
+    assert_refused(&run("cut.wasm"), "module.malformed by `validate`");
     assert_refused(
-        &folder.run(&["run", "--profile", "pure", "noise.wasm"]),
-        "module.malformed",
+        &run("component.wasm"),
+        "it is a component, and only core modules run here",
     );
+    assert_refused(&run("native.wasm"), "module.malformed by `provenance`");
+    assert_refused(&run("native.wasm"), "native code from a stranger is never loaded");
+    assert_refused(&run("huge.wasm"), "guest.too-large by `screen`");
+    assert_refused(&run("prose.wat"), "module.malformed by `validate`");
+    let signed = |by: &str, guest: &str| folder.run(&["run", "--profile", "pure", "--signature", by, guest]);
+    assert_refused(
+        &signed("idle.wat", "idle.wat"),
+        "denied.provenance by `provenance` after 0.0 ms: the signature has 8 bytes, and one of Ed25519 has 64",
+    );
+    assert_no_answer(&signed("gone.sig", "idle.wat"), "cannot read signature `gone.sig`");
+    assert_no_answer(&signed("-", "idle.wat"), "a signature comes from a file");
 }
 
 /// A million statements are as long as one that is too long: nobody looks at them.
