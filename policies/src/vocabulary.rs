@@ -23,7 +23,7 @@ pub enum Unit {
     Depth,
     /// Rows of a result.
     Rows,
-    /// Single steps: instructions of a compiled statement, comparisons of a function.
+    /// Single steps: instructions of a compiled statement or of a module's run, comparisons of a function.
     Ops,
 }
 
@@ -99,6 +99,7 @@ meters! {
     AddMemory "addMemory" Count "store" "Linear memories in the store."
     AddTable "addTable" Count "store" "Tables in the store."
     GrowStack "growStack" Bytes "store" "The guest's call stack."
+    BurnFuel "burnFuel" Ops "store" "WebAssembly operators of the run, and bytes and elements of its bulk operations. Not counted where the clock stops the guest before."
     Elapse "elapse" Millis "guest" "Wall-clock time of the run, host calls included."
     Compile "compile" Millis "guest" "Time to validate and compile a module."
     WasmItem "wasmItem" Count "guest" "Types, imports, functions, tables, memories, globals, exports and segments of a module, together."

@@ -29,6 +29,7 @@ const LAYERS: &[&str] = &[
     "bridge",
     "memory",
     "stack",
+    "fuel",
     "deadline",
     "worker",
     "landlock",

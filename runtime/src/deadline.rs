@@ -64,11 +64,11 @@ impl Deadline {
         self.end.is_some_and(|end| now >= end)
     }
 
-    /// Time left; `None` when there is no end.
+    /// When the time is up; `None` when there is no end.
     #[cfg(feature = "wasm")]
-    pub(crate) fn left(&self) -> Option<Duration> {
-        self.end
-            .map(|end| Duration::from_micros(end.saturating_sub(self.now())))
+    pub(crate) fn end(&self) -> Option<Instant> {
+        let left = Duration::from_micros(self.end?.saturating_sub(self.now()));
+        Instant::now().checked_add(left)
     }
 
     /// Microseconds since the start, as exactly as the clock tells.

@@ -55,6 +55,8 @@ layers! {
     Memory = "memory",
     /// The WebAssembly stack, always smaller than the thread's own.
     Stack = "stack",
+    /// Operators counted: the same guest with the same input always stops at the same one.
+    Fuel = "fuel",
     /// Wall-clock time, watched from inside the process: cheap, polite, and blind inside one opcode.
     Deadline = "deadline",
     /// Wall-clock time, memory and crashes, watched from outside: the supervisor kills the process.

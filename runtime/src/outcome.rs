@@ -51,6 +51,8 @@ classes! {
     LimitTable = "limit.table",
     /// Stack beyond the bound.
     LimitStack = "limit.stack",
+    /// More operators than the bound.
+    LimitFuel = "limit.fuel",
     /// Instances, memories or tables beyond the bound.
     LimitInstances = "limit.instances",
     /// More input than the plan or the guest's own capacity allows.
@@ -138,6 +140,7 @@ impl Class {
             Self::LimitMemory => &[Meter::GrowMemory, Meter::GrowHeap],
             Self::LimitTable => &[Meter::GrowTable],
             Self::LimitStack => &[Meter::GrowStack],
+            Self::LimitFuel => &[Meter::BurnFuel],
             Self::LimitInstances => &[Meter::AddInstance, Meter::AddMemory, Meter::AddTable],
             Self::LimitInput => &[Meter::TakeInput],
             Self::LimitOutput => &[Meter::ReturnOutput, Meter::GrowLog, Meter::PassBuffer],

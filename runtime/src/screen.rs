@@ -26,6 +26,7 @@ const STATEMENT_NEEDS: &[(Meter, u64, Class)] = &[
 const MODULE_NEEDS: &[(Meter, u64, Class)] = &[
     (Meter::AddInstance, 1, Class::LimitInstances),
     (Meter::GrowStack, 1, Class::LimitStack),
+    (Meter::BurnFuel, 1, Class::LimitFuel),
     (Meter::Compile, 1, Class::LimitTime),
     (Meter::WasmItem, 1, Class::LimitModule),
     (Meter::WasmFunctionLength, 1, Class::LimitModule),

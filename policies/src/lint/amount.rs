@@ -78,6 +78,8 @@ fn odd(meter: Meter, most: u64) -> Option<(String, String)> {
         Meter::GrowStack if most < LEAST_STACK => odd("less than one page of 4 KiB"),
         Meter::GrowStack if most > MOST_STACK => odd("more than 1 GiB"),
         Meter::LoadGuest if most < LEAST_GUEST => odd("less than the smallest guest"),
+        // A processor gets to 10^12 in minutes, and a bound beyond its reach is how counting is switched off.
+        Meter::BurnFuel => None,
         _ if most >= NO_LIMIT => odd("so much that it is no limit"),
         _ if is_sqlite_limit(meter) && most > MOST_OF_SQLITE => odd("more than SQLite can count to"),
         _ => None,

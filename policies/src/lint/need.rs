@@ -28,6 +28,7 @@ pub const STATEMENT_NEEDS: &[(Meter, u64)] = &[
 pub const MODULE_NEEDS: &[(Meter, u64)] = &[
     (Meter::AddInstance, 1),
     (Meter::GrowStack, 1),
+    (Meter::BurnFuel, 1),
     (Meter::Compile, 1),
     (Meter::WasmItem, 1),
     (Meter::WasmFunctionLength, 1),

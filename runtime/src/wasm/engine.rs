@@ -1,12 +1,11 @@
-//! wasmtime, configured from the plan.
+//! wasmtime, configured from the plan. Guests of the same configuration share an engine.
 
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread;
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use stockade_policies::{Bound, Meter};
-use wasmtime::{Config, Engine};
+use wasmtime::{Config, Engine, OperatorCost, VariableOperatorCost};
 
-use crate::deadline::Deadline;
 use crate::error::RuntimeError;
 use crate::gate::Gate;
 use crate::layer::Layer;
@@ -21,6 +20,9 @@ const MOST_STACK: u64 = 64 * 1024 * 1024;
 /// without looking at the other.
 const UNGUARDED_STACK: usize = 256 * 1024 * 1024;
 
+/// Engines kept. What they are configured by comes from policies, so they are bounded.
+const MOST_ENGINES: usize = 16;
+
 /// Bytes of stack that the plan allows.
 pub(super) fn stack_bound(gate: &Gate) -> usize {
     let most = match gate.bound(Meter::GrowStack) {
@@ -30,42 +32,107 @@ pub(super) fn stack_bound(gate: &Gate) -> usize {
     usize::try_from(most).unwrap_or(HOST_STACK)
 }
 
-/// An engine for one guest.
-pub(super) fn engine(gate: &Gate) -> Result<Engine, RuntimeError> {
-    let stack = if gate.has(Layer::Stack) {
-        stack_bound(gate).max(1)
-    } else {
-        UNGUARDED_STACK
+/// Nothing burns more in a millisecond: bytes of one `memory.fill` after the other come to a tenth of it.
+const MOST_FUEL_PER_MS: u64 = 1_000_000_000;
+
+/// The most operators that the plan allows; nothing where they need not be counted, because none is too many or because the
+/// guest's time is over before.
+pub(super) fn fuel_bound(gate: &Gate) -> Option<u64> {
+    let Bound::Limited(most) = gate.bound(Meter::BurnFuel) else {
+        return None;
     };
-    let mut config = Config::new();
-    config
-        .wasm_memory64(false)
-        .epoch_interruption(gate.has(Layer::Deadline))
-        .max_wasm_stack(stack)
-        // No guest runs on such a stack; wasmtime only insists that it is the larger one.
-        .async_stack_size(stack + HOST_STACK);
-    Engine::new(&config).map_err(|error| RuntimeError::Request(format!("wasmtime refused its configuration: {error}")))
+    let is_out_of_reach = match gate.bound(Meter::Elapse) {
+        Bound::Limited(millis) => gate.has(Layer::Deadline) && most >= millis.saturating_mul(MOST_FUEL_PER_MS),
+        Bound::Unbounded => false,
+    };
+    (gate.has(Layer::Fuel) && !is_out_of_reach).then_some(most)
 }
 
-/// Interrupts the guest at its deadline, unless dropped before.
-pub(super) struct Alarm {
-    _cancel: Sender<()>,
+/// What operators cost. Constants are free, and so are the checks that [`super::rewrite`] adds, which are made of one and
+/// of a load that no guest can have: a guest burns as much however it is stopped.
+fn cost() -> OperatorCost {
+    OperatorCost {
+        I32Const: 0,
+        I64Const: 0,
+        F32Const: 0,
+        F64Const: 0,
+        V128Const: 0,
+        I32AtomicLoad8U: 0,
+        variable: VariableOperatorCost {
+            // The most that there is to choose; wasmtime's own choice is nothing.
+            memory_grow_per_page: u8::MAX,
+            ..VariableOperatorCost::new()
+        },
+        ..OperatorCost::new()
+    }
 }
 
-impl Alarm {
-    /// Sets the alarm, or fails where no thread can be had: a guest must not start without its alarm.
-    pub(super) fn set(engine: &Engine, deadline: Deadline) -> std::io::Result<Self> {
-        let (cancel, cancelled) = mpsc::channel::<()>();
-        let engine = engine.clone();
-        thread::Builder::new().name("alarm".to_owned()).spawn(move || {
-            let timed_out = match deadline.left() {
-                Some(left) => cancelled.recv_timeout(left) == Err(RecvTimeoutError::Timeout),
-                None => false,
-            };
-            if timed_out {
-                engine.increment_epoch();
-            }
-        })?;
-        Ok(Self { _cancel: cancel })
+/// How a guest is stopped at its deadline from inside the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Stopping {
+    /// It is not.
+    Never,
+    /// By taking away a page that it looks at: see [`super::rewrite`].
+    Page,
+    /// By wasmtime's epochs: slower, and for any module.
+    Epoch,
+}
+
+/// What tells engines apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Setup {
+    /// Bytes.
+    pub stack: usize,
+    pub stopping: Stopping,
+    pub counts_fuel: bool,
+}
+
+impl Setup {
+    /// What a guest of this plan runs on, stopped this way.
+    pub(super) fn of(gate: &Gate, stopping: Stopping) -> Self {
+        let stack = if gate.has(Layer::Stack) {
+            stack_bound(gate).max(1)
+        } else {
+            UNGUARDED_STACK
+        };
+        Self {
+            stack,
+            stopping,
+            counts_fuel: fuel_bound(gate).is_some(),
+        }
+    }
+
+    /// The engine of this setup.
+    pub(super) fn engine(self) -> Result<Engine, RuntimeError> {
+        static ENGINES: OnceLock<Mutex<HashMap<Setup, Engine>>> = OnceLock::new();
+        let mut engines = ENGINES
+            .get_or_init(Mutex::default)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = engines.get(&self) {
+            return Ok(engine.clone());
+        }
+        let engine = Engine::new(&self.config())
+            .map_err(|error| RuntimeError::Request(format!("wasmtime refused its configuration: {error}")))?;
+        if engines.len() >= MOST_ENGINES {
+            engines.clear();
+        }
+        engines.insert(self, engine.clone());
+        Ok(engine)
+    }
+
+    fn config(self) -> Config {
+        let mut config = Config::new();
+        config
+            .wasm_memory64(false)
+            // A module that is rewritten was validated by an engine without.
+            .wasm_threads(self.stopping == Stopping::Page)
+            .epoch_interruption(self.stopping == Stopping::Epoch)
+            .consume_fuel(self.counts_fuel)
+            .operator_cost(cost())
+            .max_wasm_stack(self.stack)
+            // No guest runs on such a stack; wasmtime only insists that it is the larger one.
+            .async_stack_size(self.stack + HOST_STACK);
+        config
     }
 }

@@ -8,9 +8,11 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use stockade_policies::Meter;
 use wasmtime::{Caller, Error, Extern, Linker, Memory};
 
+use super::alarm::Rung;
 use super::bridge::Bridge;
-use super::limiter::Limiter;
+use super::limiter::{Limiter, Own};
 use super::linker::{HostFunction, NAMESPACE};
+use super::refusal;
 use crate::deadline::Deadline;
 use crate::error::RuntimeError;
 use crate::gate::{Gate, beyond};
@@ -22,6 +24,8 @@ pub(super) struct Host {
     pub gate: Arc<Gate>,
     pub deadline: Deadline,
     pub limiter: Limiter,
+    /// Whether the guest was stopped at its deadline.
+    pub rung: Rung,
     pub log: Vec<String>,
     #[cfg_attr(not(feature = "sql"), expect(dead_code, reason = "only SQL opens it"))]
     pub database: Option<PathBuf>,
@@ -34,11 +38,12 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(gate: &Arc<Gate>, deadline: Deadline, database: Option<PathBuf>) -> Self {
+    pub(super) fn new(gate: &Arc<Gate>, own: Own, deadline: Deadline, database: Option<PathBuf>) -> Self {
         Self {
             gate: Arc::clone(gate),
             deadline,
-            limiter: Limiter::new(Arc::clone(gate)),
+            limiter: Limiter::new(Arc::clone(gate), own),
+            rung: Rung::default(),
             log: Vec::new(),
             database,
             unknown: None,
@@ -111,6 +116,9 @@ fn call<T>(
 }
 
 fn admit(caller: &mut Caller<'_, Host>, function: HostFunction) -> Result<(), Refusal> {
+    if let Some(refusal) = refusal::fuel_refusal(&caller.data().gate, &*caller) {
+        return Err(refusal);
+    }
     let host = caller.data_mut();
     host.calls += 1;
     bounded(&host.gate, Meter::CallHost, host.calls, Class::LimitCalls)?;

@@ -17,14 +17,24 @@ pub(super) struct Limiter {
     gate: Arc<Gate>,
     memory_bytes: u64,
     table_elements: u64,
+    own: Own,
+}
+
+/// What of a store is the host's own, and on no guest's account.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Own {
+    pub memories: u32,
+    /// Of all these memories together, from the beginning to the end. They are made after the guest's.
+    pub memory_bytes: u64,
 }
 
 impl Limiter {
-    pub(super) fn new(gate: Arc<Gate>) -> Self {
+    pub(super) fn new(gate: Arc<Gate>, own: Own) -> Self {
         Self {
             gate,
             memory_bytes: 0,
             table_elements: 0,
+            own,
         }
     }
 
@@ -53,7 +63,8 @@ impl ResourceLimiter for Limiter {
             return Ok(false);
         }
         let total = self.memory_bytes + (desired - current) as u64;
-        let allowed = self.grown(Meter::GrowMemory, total, Class::LimitMemory)?;
+        let of_the_guest = total.saturating_sub(self.own.memory_bytes);
+        let allowed = self.grown(Meter::GrowMemory, of_the_guest, Class::LimitMemory)?;
         self.memory_bytes = total;
         Ok(allowed)
     }
@@ -77,7 +88,7 @@ impl ResourceLimiter for Limiter {
     }
 
     fn memories(&self) -> usize {
-        self.most(Meter::AddMemory)
+        self.most(Meter::AddMemory).saturating_add(self.own.memories as usize)
     }
 }
 

@@ -1,15 +1,19 @@
 //! One module, from bytes to outcome.
 
 use std::panic::resume_unwind;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::thread;
 
 use stockade_policies::Meter;
-use wasmtime::{Engine, Func, Instance, Module, Store, Val, ValType};
+use wasmtime::{Func, Instance, Store, UpdateDeadline, Val, ValType};
 
+use super::alarm::{Alarm, Bell, Page};
 use super::contract;
-use super::engine::{self, Alarm};
+use super::engine::{self, Stopping};
 use super::host::Host;
+use super::program::Program;
+use super::rewrite::{Exports, PAGE_BYTES};
 use super::{limiter, linker, refusal, validate};
 use crate::deadline::Deadline;
 use crate::error::RuntimeError;
@@ -24,24 +28,38 @@ const DEFAULT_EXPORTS: [&str; 2] = ["run", "_start"];
 
 /// Compiles, links and runs a module.
 pub(crate) fn run(bytes: &[u8], request: &Request, gate: &Arc<Gate>) -> Result<Ended, RuntimeError> {
-    let engine = engine::engine(gate)?;
-    let module = match validate::binary(bytes, gate).and_then(|binary| compile(&engine, &binary, gate)) {
-        Ok(module) => module,
+    let stopping = if gate.has(Layer::Deadline) {
+        Stopping::Page
+    } else {
+        Stopping::Never
+    };
+    run_stopping(bytes, request, gate, stopping)
+}
+
+/// As [`run`], stopped as told.
+pub(super) fn run_stopping(
+    bytes: &[u8],
+    request: &Request,
+    gate: &Arc<Gate>,
+    stopping: Stopping,
+) -> Result<Ended, RuntimeError> {
+    let program = match compile(bytes, gate, stopping)? {
+        Ok(program) => program,
         Err(refusal) => return Ok(before_start(refusal)),
     };
-    let required = module.resources_required();
-    if let Some(refusal) = limiter::count_refusal(gate, required.num_memories, required.num_tables) {
+    let required = program.module.resources_required();
+    let memories = required.num_memories.saturating_sub(program.own().memories);
+    if let Some(refusal) = limiter::count_refusal(gate, memories, required.num_tables) {
         return Ok(before_start(refusal));
     }
-    let granted = linker::linker(&engine, &module, gate)
+    let granted = linker::linker(&program.engine, &program.module, gate)
         .map_err(|error| RuntimeError::Request(format!("cannot link host functions: {error}")))?;
     let linker = match granted {
         Ok(linker) => linker,
         Err(refusal) => return Ok(before_start(refusal)),
     };
     let guest = Guest {
-        engine,
-        module,
+        program,
         linker,
         gate,
         request,
@@ -61,14 +79,33 @@ fn before_start(refusal: Refusal) -> Ended {
     }
 }
 
-fn compile(engine: &Engine, binary: &[u8], gate: &Gate) -> Result<Module, Refusal> {
-    // `from_binary` takes WebAssembly only: an artefact compiled elsewhere is native code from a stranger.
-    Module::from_binary(engine, binary).map_err(|error| validate::malformed(gate, &format!("{error:#}")))
+pub(super) fn compile(
+    bytes: &[u8],
+    gate: &Arc<Gate>,
+    stopping: Stopping,
+) -> Result<Result<Program, Refusal>, RuntimeError> {
+    match validate::binary(bytes, gate) {
+        Ok(binary) => Program::compile(&binary, gate, stopping),
+        Err(refusal) => Ok(Err(refusal)),
+    }
+}
+
+/// A store, and the alarm that stops what runs in it. The alarm is dropped first: it holds a page of the store's memory.
+struct Watched {
+    alarm: Option<Alarm>,
+    store: Store<Host>,
+}
+
+impl Watched {
+    fn into_host(self) -> Host {
+        let Self { alarm, store } = self;
+        drop(alarm);
+        store.into_data()
+    }
 }
 
 struct Guest<'a> {
-    engine: Engine,
-    module: Module,
+    program: Program,
     linker: wasmtime::Linker<Host>,
     gate: &'a Arc<Gate>,
     request: &'a Request,
@@ -91,20 +128,15 @@ impl Guest<'_> {
 
     fn run(&self) -> Result<Ended, RuntimeError> {
         let deadline = self.deadline;
-        let host = Host::new(self.gate, deadline, self.request.database.clone());
-        let mut store = Store::new(&self.engine, host);
+        let host = Host::new(self.gate, self.program.own(), deadline, self.request.database.clone());
+        let mut store = Store::new(&self.program.engine, host);
         store.limiter(|host| &mut host.limiter);
-        let _alarm = if self.gate.has(Layer::Deadline) {
-            store.set_epoch_deadline(1);
-            Some(Alarm::set(&self.engine, deadline).map_err(RuntimeError::Spawn)?)
-        } else {
-            None
-        };
+        let mut watched = Watched { alarm: None, store };
         let mut product = Product::default();
-        let class = self.instantiate_and_call(&mut store, &mut product);
+        let class = self.instantiate_and_call(&mut watched, &mut product);
         self.gate.ending();
         let class = class?;
-        let host = store.into_data();
+        let host = watched.into_host();
         if let Some(unknown) = host.unknown {
             return Err(unknown);
         }
@@ -119,13 +151,14 @@ impl Guest<'_> {
 
     fn instantiate_and_call(
         &self,
-        store: &mut Store<Host>,
+        watched: &mut Watched,
         product: &mut Product,
     ) -> Result<Result<Class, Refusal>, RuntimeError> {
-        let instance = match self.linker.instantiate(&mut *store, &self.module) {
+        let instance = match self.instantiate(watched)? {
             Ok(instance) => instance,
-            Err(error) => return Ok(Err(refusal::read(store.data(), &error))),
+            Err(refusal) => return Ok(Err(refusal)),
         };
+        let store = &mut watched.store;
         if self.request.invoke.is_none() && contract::is_followed(store, &instance) {
             return Ok(self.follow_contract(store, &instance, product));
         }
@@ -135,9 +168,51 @@ impl Guest<'_> {
             return Ok(Err(refusal));
         }
         let Some(function) = self.export_to_call(store, &instance)? else {
-            return Ok(Ok(Class::Completed));
+            return Ok(self.within_bounds(store));
         };
         self.call(store, function, product)
+    }
+
+    /// Instantiates the module and runs its start function, with the alarm set before the guest's first instruction.
+    fn instantiate(&self, watched: &mut Watched) -> Result<Result<Instance, Refusal>, RuntimeError> {
+        if self.program.stopping == Stopping::Epoch {
+            watched.alarm = Some(self.alarm_by_epoch(&mut watched.store)?);
+        }
+        let store = &mut watched.store;
+        let fuel = engine::fuel_bound(self.gate);
+        // What wasmtime does to make an instance is paid for by the module's size, and is not the same on every machine.
+        set_fuel(store, fuel.map(|_| u64::MAX))?;
+        let instance = match self.linker.instantiate(&mut *store, &self.program.module) {
+            Ok(instance) => instance,
+            Err(error) => return Ok(Err(refusal::read(store.data(), &error))),
+        };
+        // One more than the bound: who has none left went beyond it.
+        set_fuel(store, fuel.map(|most| most.saturating_add(1)))?;
+        let Exports { page, start } = &self.program.exports;
+        if let Some(page) = page {
+            watched.alarm = Some(alarm_by_page(store, &instance, page)?);
+        }
+        if let Some(start) = start
+            && let Err(error) = call_start(store, &instance, start)
+        {
+            return Ok(Err(refusal::read(store.data(), &error)));
+        }
+        Ok(Ok(instance))
+    }
+
+    fn alarm_by_epoch(&self, store: &mut Store<Host>) -> Result<Alarm, RuntimeError> {
+        let Host { deadline, rung, .. } = store.data();
+        let (deadline, rung) = (*deadline, rung.clone());
+        store.set_epoch_deadline(1);
+        let own = rung.clone();
+        // Guests of one engine share its epoch: who is not meant goes on.
+        store.epoch_deadline_callback(move |_| {
+            Ok(match own.cause() {
+                Some(_) => UpdateDeadline::Interrupt,
+                None => UpdateDeadline::Continue(1),
+            })
+        });
+        Alarm::set(Bell::Epoch(self.program.engine.clone()), deadline, rung).map_err(RuntimeError::Spawn)
     }
 
     fn follow_contract(
@@ -147,9 +222,10 @@ impl Guest<'_> {
         product: &mut Product,
     ) -> Result<Class, Refusal> {
         let handed = contract::run(store, instance, &self.request.input)?;
+        let class = self.within_bounds(store)?;
         product.results = vec![WasmValue::I32(handed.count.cast_signed())];
         product.output = handed.output;
-        self.on_time(store)
+        Ok(class)
     }
 
     /// The export to call; `None` where the caller named none and the module has neither default.
@@ -159,11 +235,12 @@ impl Guest<'_> {
                 .iter()
                 .find_map(|name| instance.get_func(&mut *store, name)));
         };
-        match instance.get_func(&mut *store, name) {
+        let function = instance.get_func(&mut *store, name);
+        match function.filter(|_| !self.program.exports.contains(name)) {
             Some(function) => Ok(Some(function)),
             None => Err(RuntimeError::Request(format!(
                 "the module exports no function `{name}`; it exports {}",
-                exported_functions(&self.module)
+                exported_functions(&self.program)
             ))),
         }
     }
@@ -179,15 +256,22 @@ impl Guest<'_> {
         let mut results = vec![Val::I32(0); signature.results().len()];
         Ok(match function.call(&mut *store, &arguments, &mut results) {
             Ok(()) => {
-                product.results = results.iter().map(shown).collect();
-                self.on_time(store)
+                let class = self.within_bounds(store);
+                if class.is_ok() {
+                    product.results = results.iter().map(shown).collect();
+                }
+                class
             }
             Err(error) => Err(refusal::read(store.data(), &error)),
         })
     }
 
-    /// A host call may have taken the rest of the time, and the guest returned before the next check.
-    fn on_time(&self, store: &Store<Host>) -> Result<Class, Refusal> {
+    /// A host call may have taken the rest of the time, and the guest returned before the next check. And it may have
+    /// returned from where it burned too much.
+    fn within_bounds(&self, store: &Store<Host>) -> Result<Class, Refusal> {
+        if let Some(refusal) = refusal::fuel_refusal(self.gate, store) {
+            return Err(refusal);
+        }
         if !self.gate.has(Layer::Deadline) || !store.data().deadline.is_over() {
             return Ok(Class::Completed);
         }
@@ -196,10 +280,41 @@ impl Guest<'_> {
     }
 }
 
-fn exported_functions(module: &Module) -> String {
-    let names: Vec<String> = module
+fn alarm_by_page(store: &mut Store<Host>, instance: &Instance, name: &str) -> Result<Alarm, RuntimeError> {
+    let start = instance
+        .get_memory(&mut *store, name)
+        .filter(|memory| memory.data_size(&*store) == PAGE_BYTES)
+        .and_then(|memory| NonNull::new(memory.data_ptr(&*store)));
+    let Some(start) = start else {
+        return Err(RuntimeError::Request("the watchdog's page is not there".to_owned()));
+    };
+    #[expect(unsafe_code, reason = "the watchdog's page is known by its address")]
+    // SAFETY: this memory was added by `rewrite`. It has one page, so it does not move; no instruction but checks names it,
+    // each a load at which wasmtime expects a fault; no host function asks for an export by this name. `Watched` drops the
+    // alarm before the store.
+    let page = unsafe { Page::at(start) };
+    let Host { deadline, rung, .. } = store.data();
+    Alarm::set(Bell::Page(page), *deadline, rung.clone()).map_err(RuntimeError::Spawn)
+}
+
+fn set_fuel(store: &mut Store<Host>, fuel: Option<u64>) -> Result<(), RuntimeError> {
+    let Some(fuel) = fuel else {
+        return Ok(());
+    };
+    store
+        .set_fuel(fuel)
+        .map_err(|error| RuntimeError::Request(format!("wasmtime takes no fuel: {error}")))
+}
+
+fn call_start(store: &mut Store<Host>, instance: &Instance, name: &str) -> wasmtime::Result<()> {
+    instance.get_typed_func::<(), ()>(&mut *store, name)?.call(store, ())
+}
+
+fn exported_functions(program: &Program) -> String {
+    let names: Vec<String> = program
+        .module
         .exports()
-        .filter(|export| export.ty().func().is_some())
+        .filter(|export| export.ty().func().is_some() && !program.exports.contains(export.name()))
         .map(|export| format!("`{}`", export.name()))
         .collect();
     if names.is_empty() {

@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         a_module_that_caught_a_failed_query_can_still_be_refused,
         a_query_with_too_many_rows_ends_the_module,
         an_unknown_table_is_no_denial,
+        a_guest_that_burned_too_much_reaches_no_host_function,
     ]
 }
 
@@ -139,6 +140,26 @@ fn a_query_with_too_many_rows_ends_the_module() {
             assert_completed(&outcome);
         } else {
             assert_stopped(&outcome, Class::LimitRows, Layer::Quota);
+        }
+    }
+}
+
+fn a_guest_that_burned_too_much_reaches_no_host_function() {
+    // The call, two reads, the call of the host: four. Fuel is looked at when the call begins, and in no loop here.
+    let guest = wasm(
+        "(module (import \"stockade\" \"log\" (func $log (param i32 i32) (result i32)))
+         (memory (export \"memory\") 1) (data (i32.const 64) \"late\")
+         (func (export \"run\") (local i32)
+           (drop (local.get 0)) (drop (local.get 0))
+           (drop (call $log (i32.const 64) (i32.const 4)))))",
+    );
+    for (most, expected) in [(3, &[][..]), (4, &["late"][..])] {
+        let outcome = run(&in_workers(roomy(&[(Meter::BurnFuel, most)])), &guest);
+        assert_eq!(outcome.product.log, expected, "{most}");
+        if expected.is_empty() {
+            assert_stopped(&outcome, Class::LimitFuel, Layer::Fuel);
+        } else {
+            assert_completed(&outcome);
         }
     }
 }

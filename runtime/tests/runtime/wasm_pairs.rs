@@ -16,6 +16,7 @@ pub fn pairs() -> Vec<Pair> {
     pairs.extend(of_host_calls());
     pairs.extend(of_input_and_output());
     pairs.extend(of_time());
+    pairs.extend(of_fuel());
     pairs
 }
 
@@ -377,6 +378,36 @@ fn of_time() -> Vec<Pair> {
             Class::LimitTime,
             Layer::Worker,
         ),
+    ]
+}
+
+/// A call costs one, each operator one, and constants, `drop`, `loop` and `end` nothing.
+fn of_fuel() -> Vec<Pair> {
+    let guest = |body: &str| {
+        wasm(format!(
+            "(module (memory 1 4) (func (export \"run\") (local i32) {body}))"
+        ))
+    };
+    let reading = |times| guest(&repeated(times, "(drop (local.get 0))", " "));
+    // `local.set` once, then `local.get`, `i32.sub`, `local.tee` and `br_if` in each turn.
+    let turning = |turns: u32| {
+        guest(&format!(
+            "(local.set 0 (i32.const {turns}))
+             (loop $again (br_if $again (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))"
+        ))
+    };
+    let filling = |bytes: u32| {
+        guest(&format!(
+            "(memory.fill (i32.const 0) (i32.const 7) (i32.const {bytes}))"
+        ))
+    };
+    let growing = |pages: u32| guest(&format!("(drop (memory.grow (i32.const {pages})))"));
+    let fuel = |name, most, at, past| pair(Meter::BurnFuel, name, most, (at, past), Class::LimitFuel, Layer::Fuel);
+    vec![
+        fuel("straight_on", 1 + 7, reading(7), reading(8)),
+        fuel("in_turns", 1 + 1 + 4 * 10, turning(10), turning(11)),
+        fuel("filling", 1 + 1 + 4096, filling(4096), filling(4097)),
+        fuel("growing", 1 + 1 + 2 * 255, growing(2), growing(3)),
     ]
 }
 

@@ -32,6 +32,7 @@ const NEEDED: &[(Meter, bool, Class)] = &[
     (Meter::LoadGuest, false, Class::GuestTooLarge),
     (Meter::AddInstance, false, Class::LimitInstances),
     (Meter::GrowStack, false, Class::LimitStack),
+    (Meter::BurnFuel, false, Class::LimitFuel),
     (Meter::Compile, false, Class::LimitTime),
     (Meter::WasmItem, false, Class::LimitModule),
     (Meter::WasmFunctionLength, false, Class::LimitModule),
