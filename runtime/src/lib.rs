@@ -43,3 +43,6 @@ pub use runtime::{Ablated, KILL_GRACE, Runtime, WORKER_MEMORY};
 #[cfg(feature = "sql")]
 pub use sql_session::SqlSession;
 pub use trail::{Event, Trail};
+#[cfg(feature = "wasm")]
+#[doc(hidden)]
+pub use wasm::measure;

@@ -13,6 +13,7 @@ mod engine;
 mod host;
 mod limiter;
 mod linker;
+pub mod measure;
 mod program;
 mod refusal;
 mod rewrite;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use stockade_policies::Meter;
-use wasmtime::{Func, Instance, Store, UpdateDeadline, Val, ValType};
+use wasmtime::{Func, Instance, Linker, Store, UpdateDeadline, Val, ValType};
 
 use super::alarm::{Alarm, Bell, Page};
 use super::contract;
@@ -59,8 +59,8 @@ pub(super) fn run_stopping(
         Err(refusal) => return Ok(before_start(refusal)),
     };
     let guest = Guest {
-        program,
-        linker,
+        program: &program,
+        linker: &linker,
         gate,
         request,
         // Before anybody is told of the start: no clock that is watched from outside may run ahead of this one.
@@ -91,9 +91,9 @@ pub(super) fn compile(
 }
 
 /// A store, and the alarm that stops what runs in it. The alarm is dropped first: it holds a page of the store's memory.
-struct Watched {
+pub(super) struct Watched {
     alarm: Option<Alarm>,
-    store: Store<Host>,
+    pub store: Store<Host>,
 }
 
 impl Watched {
@@ -104,12 +104,12 @@ impl Watched {
     }
 }
 
-struct Guest<'a> {
-    program: Program,
-    linker: wasmtime::Linker<Host>,
-    gate: &'a Arc<Gate>,
-    request: &'a Request,
-    deadline: Deadline,
+pub(super) struct Guest<'a> {
+    pub program: &'a Program,
+    pub linker: &'a Linker<Host>,
+    pub gate: &'a Arc<Gate>,
+    pub request: &'a Request,
+    pub deadline: Deadline,
 }
 
 impl Guest<'_> {
@@ -128,10 +128,7 @@ impl Guest<'_> {
 
     fn run(&self) -> Result<Ended, RuntimeError> {
         let deadline = self.deadline;
-        let host = Host::new(self.gate, self.program.own(), deadline, self.request.database.clone());
-        let mut store = Store::new(&self.program.engine, host);
-        store.limiter(|host| &mut host.limiter);
-        let mut watched = Watched { alarm: None, store };
+        let mut watched = self.watched(deadline);
         let mut product = Product::default();
         let class = self.instantiate_and_call(&mut watched, &mut product);
         self.gate.ending();
@@ -147,6 +144,14 @@ impl Guest<'_> {
             wall_us: deadline.elapsed_us(),
             product,
         })
+    }
+
+    /// A store for one run.
+    pub(super) fn watched(&self, deadline: Deadline) -> Watched {
+        let host = Host::new(self.gate, self.program.own(), deadline, self.request.database.clone());
+        let mut store = Store::new(&self.program.engine, host);
+        store.limiter(|host| &mut host.limiter);
+        Watched { alarm: None, store }
     }
 
     fn instantiate_and_call(
@@ -174,7 +179,7 @@ impl Guest<'_> {
     }
 
     /// Instantiates the module and runs its start function, with the alarm set before the guest's first instruction.
-    fn instantiate(&self, watched: &mut Watched) -> Result<Result<Instance, Refusal>, RuntimeError> {
+    pub(super) fn instantiate(&self, watched: &mut Watched) -> Result<Result<Instance, Refusal>, RuntimeError> {
         if self.program.stopping == Stopping::Epoch {
             watched.alarm = Some(self.alarm_by_epoch(&mut watched.store)?);
         }
@@ -240,7 +245,7 @@ impl Guest<'_> {
             Some(function) => Ok(Some(function)),
             None => Err(RuntimeError::Request(format!(
                 "the module exports no function `{name}`; it exports {}",
-                exported_functions(&self.program)
+                exported_functions(self.program)
             ))),
         }
     }

@@ -1,0 +1,246 @@
+//! Modules for `stockade-benches`: run as production runs them, and as a bare wasmtime does.
+//!
+//! This is no way to run a guest: there is no request and no outcome, and nothing here changes what [`crate::Runtime`] does.
+
+use std::sync::Arc;
+
+use stockade_policies::{Action, Capability, Meter, Plan, Resource};
+use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, TypedFunc};
+
+use super::bridge::Bridge;
+use super::engine::Stopping;
+use super::program::Program;
+use super::run::{Guest, Watched};
+use super::{contract, linker};
+use crate::deadline::Deadline;
+use crate::gate::Gate;
+use crate::layer::{Layer, Layers};
+use crate::request::Request;
+
+/// What goes wrong is for people to read.
+pub type Result<T> = std::result::Result<T, String>;
+
+/// How a governed guest is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// As production does it.
+    Page,
+    /// As where a module cannot be rewritten.
+    Epoch,
+}
+
+fn said(error: impl std::fmt::Display) -> String {
+    format!("{error:#}")
+}
+
+/// A module inside a plan, ready to run, by one host thread and with every layer that is in a process.
+pub struct Governed {
+    gate: Arc<Gate>,
+    program: Program,
+    linker: Linker<super::host::Host>,
+    request: Request,
+}
+
+impl Governed {
+    /// Compiles and links a module. The plan says whether its fuel is counted.
+    ///
+    /// # Errors
+    /// Where it is refused.
+    pub fn new(binary: &[u8], plan: Plan, way: Way) -> Result<Self> {
+        let gate = Arc::new(Gate::new(plan, Layers::ALL, Box::new(())));
+        let stopping = match way {
+            Way::Page => Stopping::Page,
+            Way::Epoch => Stopping::Epoch,
+        };
+        let program = Program::compile(binary, &gate, stopping)
+            .map_err(said)?
+            .map_err(|refusal| refusal.detail)?;
+        let linker = linker::linker(&program.engine, &program.module, &gate)
+            .map_err(said)?
+            .map_err(|refusal| refusal.detail)?;
+        Ok(Self {
+            gate,
+            program,
+            linker,
+            request: Request::wasm("", Vec::new()),
+        })
+    }
+
+    /// An instance.
+    ///
+    /// # Errors
+    /// Where it is refused.
+    pub fn start(&self) -> Result<GovernedInstance> {
+        let deadline = Deadline::start(self.gate.bound(Meter::Elapse));
+        let guest = Guest {
+            program: &self.program,
+            linker: &self.linker,
+            gate: &self.gate,
+            request: &self.request,
+            deadline,
+        };
+        let mut watched = guest.watched(deadline);
+        let instance = guest
+            .instantiate(&mut watched)
+            .map_err(said)?
+            .map_err(|refusal| refusal.detail)?;
+        Ok(GovernedInstance { watched, instance })
+    }
+}
+
+/// One instance of a [`Governed`] module.
+pub struct GovernedInstance {
+    watched: Watched,
+    instance: Instance,
+}
+
+impl GovernedInstance {
+    /// Has the kernel work so many turns, through the input/output convention, and returns what it wrote.
+    ///
+    /// # Errors
+    /// Where it is refused.
+    pub fn work(&mut self, turns: u32) -> Result<Vec<u8>> {
+        contract::run(&mut self.watched.store, &self.instance, &turns.to_le_bytes())
+            .map(|handed| handed.output)
+            .map_err(|refusal| refusal.detail)
+    }
+
+    /// Copies bytes out of the guest, after the checks that every pointer meets.
+    ///
+    /// # Errors
+    /// Where they are refused.
+    pub fn read(&mut self, pointer: u32, length: u32) -> Result<Vec<u8>> {
+        let memory = self
+            .instance
+            .get_memory(&mut self.watched.store, "memory")
+            .ok_or("the module exports no memory")?;
+        let gate = Arc::clone(&self.watched.store.data().gate);
+        let bridge = Bridge { gate: &gate, memory };
+        bridge
+            .read(&self.watched.store, pointer, length)
+            .map_err(|refusal| refusal.detail)
+    }
+}
+
+/// The question that a host call asks: whether the guest may read the clock.
+pub struct Asked {
+    gate: Gate,
+    resource: Resource,
+}
+
+impl Asked {
+    /// Asked of this plan.
+    #[must_use]
+    pub fn of(plan: Plan) -> Self {
+        Self {
+            gate: Gate::new(plan, Layers::ALL, Box::new(())),
+            resource: Resource::HostFunction("stockade#clock_now_ms".to_owned()),
+        }
+    }
+
+    /// Asks once, as the `capability` layer does.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        self.gate.has(Layer::Capability)
+            && self
+                .gate
+                .ask(Action::Host(Capability::ReadClock), &self.resource, &[])
+                .is_ok()
+    }
+}
+
+/// A module on a wasmtime that nobody has configured.
+pub struct Bare {
+    engine: Engine,
+    module: Module,
+}
+
+impl Bare {
+    /// Compiles a module that imports nothing.
+    ///
+    /// # Errors
+    /// Where wasmtime does not take it.
+    pub fn new(binary: &[u8]) -> Result<Self> {
+        Self::on(&Config::new(), binary)
+    }
+
+    /// As [`Bare::new`], with instances from a pool.
+    ///
+    /// # Errors
+    /// Where wasmtime does not take it.
+    pub fn pooled(binary: &[u8]) -> Result<Self> {
+        let mut config = Config::new();
+        config.allocation_strategy(wasmtime::PoolingAllocationConfig::default());
+        Self::on(&config, binary)
+    }
+
+    fn on(config: &Config, binary: &[u8]) -> Result<Self> {
+        let engine = Engine::new(config).map_err(said)?;
+        let module = Module::from_binary(&engine, binary).map_err(said)?;
+        Ok(Self { engine, module })
+    }
+
+    /// An instance.
+    ///
+    /// # Errors
+    /// Where wasmtime makes none.
+    pub fn start(&self) -> Result<BareInstance> {
+        let mut store = Store::new(&self.engine, ());
+        let instance = Instance::new(&mut store, &self.module, &[]).map_err(said)?;
+        let memory = instance
+            .get_memory(&mut store, "memory")
+            .ok_or("the module exports no memory")?;
+        Ok(BareInstance {
+            store,
+            instance,
+            memory,
+        })
+    }
+}
+
+/// One instance of a [`Bare`] module.
+pub struct BareInstance {
+    store: Store<()>,
+    instance: Instance,
+    memory: Memory,
+}
+
+impl BareInstance {
+    /// Has the kernel work so many turns, and returns what it wrote.
+    ///
+    /// # Errors
+    /// Where the module is no kernel, or traps.
+    pub fn work(&mut self, turns: u32) -> Result<Vec<u8>> {
+        let input = self.stated("input_ptr")?;
+        self.memory
+            .write(&mut self.store, input as usize, &turns.to_le_bytes())
+            .map_err(said)?;
+        let run: TypedFunc<u32, u32> = self.instance.get_typed_func(&mut self.store, "run").map_err(said)?;
+        let count = run.call(&mut self.store, 4).map_err(said)?;
+        let output = self.stated("output_ptr")?;
+        let mut bytes = vec![0; count as usize];
+        self.memory
+            .read(&self.store, output as usize, &mut bytes)
+            .map_err(said)?;
+        Ok(bytes)
+    }
+
+    /// Copies bytes out of the guest, with wasmtime's own check and no other.
+    ///
+    /// # Errors
+    /// Where they are not there.
+    pub fn read(&mut self, pointer: u32, length: u32) -> Result<Vec<u8>> {
+        let memory = self
+            .instance
+            .get_memory(&mut self.store, "memory")
+            .ok_or("the module exports no memory")?;
+        let mut bytes = vec![0; length as usize];
+        memory.read(&self.store, pointer as usize, &mut bytes).map_err(said)?;
+        Ok(bytes)
+    }
+
+    fn stated(&mut self, name: &str) -> Result<u32> {
+        let getter: TypedFunc<(), u32> = self.instance.get_typed_func(&mut self.store, name).map_err(said)?;
+        getter.call(&mut self.store, ()).map_err(said)
+    }
+}
