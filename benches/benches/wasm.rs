@@ -78,8 +78,8 @@ fn plan(more: &str) -> Result<Plan, Box<dyn Error>> {
     Ok(PolicyStore::load(&sources, Stock::With)?.plan(&Principal::caller("guest", "bench"))?)
 }
 
-/// How often a kernel does its work when it is called: so often that a call is longer than it takes to warm the caches again.
-const TURNS: u32 = 8;
+/// How often a kernel does its work when it is called: once would be little more than warming the caches again.
+const TURNS: u32 = 2;
 
 /// The ways that a kernel runs, beside the bare one.
 const WAYS: [&str; 3] = ["page", "epoch", "page and fuel"];

@@ -46,9 +46,10 @@ impl Program {
         {
             return Ok(Ok(program));
         }
-        let rewritten = match is_rewritten {
-            true => rewrite::with_start_exported(binary).ok().flatten(),
-            false => None,
+        let rewritten = if is_rewritten {
+            rewrite::with_start_exported(binary).ok().flatten()
+        } else {
+            None
         };
         let (binary, exports) = match &rewritten {
             Some(rewritten) => (rewritten.binary.as_slice(), rewritten.exports.clone()),

@@ -55,12 +55,6 @@ const ENDLESS: &[(&str, &str)] = &[
            (func (export \"run\") (call $a)))",
     ),
     (
-        "a tail call by reference",
-        "(module (type $t (func)) (elem declare func $a)
-           (func $a (type $t) (return_call_ref $t (ref.func $a)))
-           (func (export \"run\") (call $a)))",
-    ),
-    (
         "a start function",
         "(module (func $start (loop $again (br $again))) (start $start) (func (export \"run\")))",
     ),

@@ -182,6 +182,7 @@ fn native_code_is_refused_twice() {
     let patience = Patience {
         prepare: std::time::Duration::from_secs(20),
         run: None,
+        answer: std::time::Duration::ZERO,
         reply_bytes: usize::MAX,
         rss_bytes: None,
     };
