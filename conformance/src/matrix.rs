@@ -94,9 +94,8 @@ fn worth(case: &CaseReport, layer: Layer) -> Worth {
         (Some(true), Some(true), _) => Worth::Stops,
         (Some(true), None, Some(true)) => Worth::Only,
         (None, None, Some(true)) => Worth::No,
-        (Some(false), ..) | (_, Some(false), _) | (_, _, Some(false)) => Worth::Disputed,
-        (_, _, None) => Worth::Untold,
-        (None, Some(true), Some(true)) => Worth::Disputed,
+        (Some(true) | None, Some(true) | None, None) => Worth::Untold,
+        _ => Worth::Disputed,
     }
 }
 

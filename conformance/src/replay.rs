@@ -108,11 +108,10 @@ impl Rigour {
         // own build.
         let is_hardened = is_hardened();
         let is_for_this_build = |trial: &Trial| match trial {
-            Trial::Fenced | Trial::Undefended => true,
             Trial::Alone(Layer::Build) => is_hardened,
             // What is compiled in stays: the others cannot be tried without it, nor it without the others.
             Trial::Without(Layer::Build) | Trial::Control | Trial::Alone(_) | Trial::Missing => !is_hardened,
-            Trial::Without(_) => true,
+            Trial::Fenced | Trial::Undefended | Trial::Without(_) => true,
         };
         trials.into_iter().filter(is_for_this_build).collect()
     }

@@ -82,7 +82,7 @@ pub(crate) fn replay(arguments: &Replay) -> Result<Exit, Failure> {
         Format::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?,
         Format::Human => {
             if arguments.matrix {
-                write!(io::stdout(), "{}{LEGEND}\n", Matrix::of(&report.cases))?;
+                writeln!(io::stdout(), "{}{LEGEND}", Matrix::of(&report.cases))?;
             }
             write!(io::stdout(), "{}", table(&report))?;
             write!(io::stderr(), "{}", failures(&report))?;

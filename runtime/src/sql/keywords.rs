@@ -246,7 +246,7 @@ fn function_refusal(tokens: &[Token<'_>], plan: &Plan) -> Option<Refusal> {
 fn listed_function(token: &Token<'_>) -> Option<String> {
     let name = token.name()?.to_ascii_lowercase();
     let is_listed = |listed: &&str| name == **listed || (listed.ends_with('_') && name.starts_with(*listed));
-    FUNCTIONS.iter().any(|listed| is_listed(&listed)).then_some(name)
+    FUNCTIONS.iter().any(is_listed).then_some(name)
 }
 
 /// Whether the name here is called: it stands before a parenthesis, and names no table.

@@ -93,13 +93,13 @@ impl Replacing {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
     /// By the id of the column that is read, or of the table.
-    by_reading: BTreeMap<String, Resource>,
+    reading: BTreeMap<String, Resource>,
     /// By the id of the column that is updated.
-    by_updating: BTreeMap<String, (Resource, &'static str)>,
+    updating: BTreeMap<String, (Resource, &'static str)>,
     /// By the id of the table that rows are inserted into.
-    by_inserting: BTreeMap<String, Resource>,
+    inserting: BTreeMap<String, Resource>,
     /// By the tree that rows are read from in its order.
-    by_order: BTreeMap<Root, Resource>,
+    order: BTreeMap<Root, Resource>,
 }
 
 /// How an update tells of a column that it does not name.
@@ -140,10 +140,10 @@ impl Told {
                     .columns
                     .iter()
                     .map(|column| (column.id(), (hidden.clone(), BY_UNIQUE)));
-                self.by_updating.extend(told);
-                self.by_inserting.insert(index.table.id(), hidden.clone());
+                self.updating.extend(told);
+                self.inserting.insert(index.table.id(), hidden.clone());
             }
-            self.by_order.insert(index.root, hidden);
+            self.order.insert(index.root, hidden);
         }
         Ok(())
     }
@@ -156,7 +156,7 @@ impl Told {
         };
         for (generated, sources) in &definition.generated {
             if let Some(source) = hidden(&definition.with_sources(sources)) {
-                self.by_reading.insert(column(generated).id(), source);
+                self.reading.insert(column(generated).id(), source);
             }
         }
         for compared in &definition.checks {
@@ -164,50 +164,50 @@ impl Told {
                 // A primary key is updated under other names too, and which column is one the definition need not say.
                 let row_id = ROW_ID.iter().map(|name| Resource::column(schema, table, name).id());
                 let ids = compared.iter().map(|name| column(name).id()).chain(row_id);
-                self.by_updating.extend(ids.map(|id| (id, (other.clone(), BY_CHECK))));
+                self.updating.extend(ids.map(|id| (id, (other.clone(), BY_CHECK))));
             }
         }
         if let Some(kept) = definition.keeps.as_ref().and_then(hidden) {
             let tables = KEEPS
                 .iter()
                 .map(|end| Resource::table(schema, &format!("{table}{end}")).id());
-            self.by_reading.extend(tables.map(|id| (id, kept.clone())));
+            self.reading.extend(tables.map(|id| (id, kept.clone())));
         }
     }
 
     /// The column that a read of `column`, or of any column of `table`, tells about.
     pub(super) fn by_reading(&self, table: &Resource, column: &Resource) -> Option<&Resource> {
-        if self.by_reading.is_empty() {
+        if self.reading.is_empty() {
             return None;
         }
-        let of_column = self.by_reading.get(&column.id());
-        of_column.or_else(|| self.by_reading.get(&table.id()))
+        let of_column = self.reading.get(&column.id());
+        of_column.or_else(|| self.reading.get(&table.id()))
     }
 
     /// The column that an update of `column` tells about, and how: whether it fails depends on both.
     pub(super) fn by_updating(&self, column: &Resource) -> Option<(&Resource, &'static str)> {
-        if self.by_updating.is_empty() {
+        if self.updating.is_empty() {
             return None;
         }
-        self.by_updating.get(&column.id()).map(|(told, why)| (told, *why))
+        self.updating.get(&column.id()).map(|(told, why)| (told, *why))
     }
 
     /// The column that an insert into `table` tells about: whether it fails depends on the values that are there.
     pub(super) fn by_inserting(&self, table: &Resource) -> Option<&Resource> {
-        if self.by_inserting.is_empty() {
+        if self.inserting.is_empty() {
             return None;
         }
-        self.by_inserting.get(&table.id())
+        self.inserting.get(&table.id())
     }
 
     /// Whether the order of rows can tell of anything.
     pub(super) fn has_order(&self) -> bool {
-        !self.by_order.is_empty()
+        !self.order.is_empty()
     }
 
     /// The column that rows tell about which are read from one of these trees in its order.
     pub(super) fn by_order(&self, trees: &[Root]) -> Option<&Resource> {
-        trees.iter().find_map(|tree| self.by_order.get(tree))
+        trees.iter().find_map(|tree| self.order.get(tree))
     }
 }
 
