@@ -88,7 +88,7 @@ fn tried(deed: &Deed) -> io::Result<()> {
         Deed::SendSignals => send_signals(),
         Deed::KeepDescriptors => found(fs::read_dir("/proc/self/fd")?.count() > OWN_DESCRIPTORS),
         Deed::ReadEnvironment => found(std::env::vars_os().next().is_some()),
-        Deed::KeepPrivileges => found(!has_status(&UNPRIVILEGED)?),
+        Deed::KeepPrivileges => found(!has_status(&UNPRIVILEGED)? || (is_root() && !has_status(&NOT_OF_ROOT)?)),
         Deed::KeepSettings => found(!has_status(&UNSET)?),
     }
 }
@@ -102,15 +102,20 @@ fn found(is_there: bool) -> io::Result<()> {
 }
 
 /// What `/proc/self/status` says of a process without privileges.
-const UNPRIVILEGED: [(&str, &str); 7] = [
-    ("Groups", ""),
+const UNPRIVILEGED: [(&str, &str); 5] = [
     ("CapInh", "0000000000000000"),
     ("CapPrm", "0000000000000000"),
     ("CapEff", "0000000000000000"),
-    ("CapBnd", "0000000000000000"),
     ("CapAmb", "0000000000000000"),
     ("NoNewPrivs", "1"),
 ];
+
+/// And of one whose host had some: only that could give these up, and after `NoNewPrivs` nobody else gains by them.
+const NOT_OF_ROOT: [(&str, &str); 2] = [("Groups", ""), ("CapBnd", "0000000000000000")];
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
 
 /// And of one that set up nothing but that a full file and a reader who left are no signals: numbers 25 and 13.
 const UNSET: [(&str, &str); 3] = [
