@@ -1,6 +1,7 @@
 //! Text that a guest wrote, made harmless for a terminal.
 
-/// Control characters as escapes, so that a guest's text cannot move the cursor, change colours or forge a line.
+/// Control characters, and those that nobody sees, as escapes: a guest's text cannot move the cursor, change colours, forge
+/// a line or look like another text.
 pub(crate) fn harmless(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -15,8 +16,14 @@ pub(crate) fn harmless(text: &str) -> String {
 
 fn is_safe(character: char) -> bool {
     // Bidirectional overrides reorder what is read without being control characters.
-    let reorders = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    character == '\n' || character == '\t' || (!character.is_control() && !reorders)
+    let reorders =
+        matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    // Not U+200C and U+200D, without which some languages cannot be written.
+    let is_unseen = matches!(
+        character,
+        '\u{ad}' | '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}'
+    );
+    character == '\n' || character == '\t' || !(character.is_control() || reorders || is_unseen)
 }
 
 /// As [`harmless`], on one line.
@@ -33,6 +40,8 @@ mod tests {
         assert_eq!(harmless("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
         assert_eq!(harmless("évé\n\t漢"), "évé\n\t漢");
         assert_eq!(harmless("\u{202e}txt"), "\\u{202e}txt");
+        assert_eq!(harmless("lo\u{200b}g\u{feff}"), "lo\\u{200b}g\\u{feff}");
+        assert_eq!(harmless("می\u{200c}خواهم"), "می\u{200c}خواهم");
         assert_eq!(one_line("a\nb"), "a\\nb");
     }
 }

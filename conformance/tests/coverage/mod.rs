@@ -568,7 +568,7 @@ fn size(corpus: &Corpus) -> Vec<String> {
     let is_honest = |kind: &Kind| matches!(kind, Kind::Benign(_));
     let is_old_fault = |kind: &Kind| matches!(kind, Kind::Regression(_));
     let is_sql = |program: &Program| matches!(program, Program::Sql(_));
-    let is_module = |program: &Program| matches!(program, Program::Wat { .. });
+    let is_module = |program: &Program| !matches!(program, Program::Sql(_));
     let counts = [
         ("attacks in SQL", count(is_attack, is_sql), 160),
         ("honest guests in SQL", count(is_honest, is_sql), 60),
