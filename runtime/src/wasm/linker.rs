@@ -79,8 +79,12 @@ pub(super) fn linker(
         .imports()
         .find(|import| import.module() != NAMESPACE || !offered.contains(&import.name()));
     Ok(match missing {
-        None => Ok(linker),
         Some(import) => Err(denial(import.module(), import.name())),
+        // The names are right; wasmtime compares the types, and what was meant by another one nobody offers.
+        None => match linker.instantiate_pre(module) {
+            Ok(_) => Ok(linker),
+            Err(error) => Err(Refusal::by(Layer::Imports, Class::DeniedImport, format!("{error:#}"))),
+        },
     })
 }
 
