@@ -255,6 +255,12 @@ impl Gate {
         self.ending();
     }
 
+    /// Whether the guest was ended.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is_refused.load(Ordering::Acquire)
+    }
+
     /// Why the guest was ended, if it was.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         if !self.is_refused.load(Ordering::Acquire) {

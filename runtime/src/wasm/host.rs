@@ -10,6 +10,7 @@ use wasmtime::{Caller, Error, Extern, Linker, Memory};
 
 use super::alarm::Rung;
 use super::bridge::Bridge;
+use super::capability::Granted;
 use super::limiter::{Limiter, Own};
 use super::linker::{HostFunction, NAMESPACE};
 use super::refusal;
@@ -33,6 +34,7 @@ pub(super) struct Host {
     pub unknown: Option<RuntimeError>,
     log_bytes: u64,
     calls: u64,
+    granted: Granted,
     #[cfg(feature = "sql")]
     session: Option<crate::sql::Session>,
 }
@@ -49,6 +51,7 @@ impl Host {
             unknown: None,
             log_bytes: 0,
             calls: 0,
+            granted: Granted::default(),
             #[cfg(feature = "sql")]
             session: None,
         }
@@ -122,14 +125,10 @@ fn admit(caller: &mut Caller<'_, Host>, function: HostFunction) -> Result<(), Re
     let host = caller.data_mut();
     host.calls += 1;
     bounded(&host.gate, Meter::CallHost, host.calls, Class::LimitCalls)?;
-    let (action, resource) = function.needs();
     if !host.gate.has(Layer::Capability) {
         return Ok(());
     }
-    host.gate
-        .ask(action, &resource, &[])
-        .map(|_| ())
-        .map_err(|why| Refusal::by(Layer::Capability, Class::DeniedCapability, why))
+    host.granted.ask(&host.gate, function)
 }
 
 fn on_time(host: &Host) -> Result<(), Refusal> {

@@ -2,13 +2,16 @@
 //!
 //! This is no way to run a guest: there is no request and no outcome, and nothing here changes what [`crate::Runtime`] does.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
-use stockade_policies::{Action, Capability, Meter, Plan, Resource};
+use stockade_policies::{Meter, Plan};
 use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, TypedFunc};
 
 use super::bridge::Bridge;
+use super::capability::Granted;
 use super::engine::Stopping;
+use super::linker::HostFunction;
 use super::program::Program;
 use super::run::{Guest, Watched};
 use super::{contract, linker};
@@ -125,7 +128,7 @@ impl GovernedInstance {
 /// The question that a host call asks: whether the guest may read the clock.
 pub struct Asked {
     gate: Gate,
-    resource: Resource,
+    granted: Cell<Granted>,
 }
 
 impl Asked {
@@ -134,18 +137,17 @@ impl Asked {
     pub fn of(plan: Plan) -> Self {
         Self {
             gate: Gate::new(plan, Layers::ALL, Box::new(())),
-            resource: Resource::HostFunction("stockade#clock_now_ms".to_owned()),
+            granted: Cell::default(),
         }
     }
 
-    /// Asks once, as the `capability` layer does.
+    /// Asks as a host call of one run does, which may have asked before.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
-        self.gate.has(Layer::Capability)
-            && self
-                .gate
-                .ask(Action::Host(Capability::ReadClock), &self.resource, &[])
-                .is_ok()
+        let mut granted = self.granted.get();
+        let is_allowed = self.gate.has(Layer::Capability) && granted.ask(&self.gate, HostFunction::ClockNowMs).is_ok();
+        self.granted.set(granted);
+        is_allowed
     }
 }
 
