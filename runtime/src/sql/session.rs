@@ -1,28 +1,30 @@
 //! One connection inside one plan, and the scripts that run on it.
 
+mod asked;
+mod cause;
+
 use std::cell::{Cell, RefCell};
-use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::limits::Limit;
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ffi};
+use rusqlite::Connection;
 use stockade_policies::{Bound, Meter};
 
+use self::asked::Asked;
 use super::hooks::{Does, Hooks};
 use super::kept::{Kept, Known, Part, Script};
 use super::limits;
 use super::refusal::{self, Phase};
+use super::rows::{Spent, step};
 use super::statement::{Compiled, Statement};
-use super::unreported::{self, Replacing, Told, Unreported};
-use super::{authorizer, files, functions, indexes, tokens};
+use super::unreported::{self, Unreported};
+use super::{authorizer, files, functions, tokens};
 use crate::deadline::Deadline;
 use crate::error::RuntimeError;
 use crate::gate::{Gate, beyond};
 use crate::layer::Layer;
-use crate::outcome::{Class, Refusal, SqlValue, StatementResult};
+use crate::outcome::{Class, Refusal, StatementResult};
 
 /// How long to wait for a lock that somebody else holds on the database: SQLite looks at no deadline meanwhile.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
@@ -66,24 +68,6 @@ pub(crate) struct Session {
     were_limits_set: Cell<bool>,
     /// Whether a guest was refused for another limit of pages, which is in force.
     has_other_pages: Cell<bool>,
-}
-
-/// A schema that was asked about.
-#[derive(Debug)]
-struct Asked {
-    schema: CString,
-    /// `SQLITE_FCNTL_DATA_VERSION` of its file: while it stays, so does the cookie.
-    version: u32,
-    /// "The schema-version … is incremented by SQLite whenever the schema changes":
-    /// <https://sqlite.org/pragma.html#pragma_schema_version>
-    cookie: i64,
-}
-
-/// What the scripts of this session have handed back so far.
-#[derive(Default)]
-struct Spent {
-    rows: u64,
-    bytes: u64,
 }
 
 /// A script that is being run from its text.
@@ -397,154 +381,6 @@ impl Session {
         Ok(Ended::Cut(cut))
     }
 
-    /// Asks about what SQLite will not report, where that was not asked about in the schema as it is.
-    fn ask_where_needed(&self, unreported: Option<&Unreported>, is_asked: &mut bool) -> Result<(), Stop> {
-        let is_known = self.asked.borrow().is_some() && (*is_asked || unreported.is_none());
-        if is_known && unreported.is_none() {
-            self.hooks.expect_replacing(Replacing::default());
-        }
-        if is_known || !self.gate.has(Layer::Authorizer) {
-            return Ok(());
-        }
-        for _ in 0..MOST_TRIES {
-            let schemas = self.as_host(unreported::schemas);
-            let schemas = schemas.map_err(|error| self.stop(&error, Phase::Prepare))?;
-            let before = self.versions(&schemas);
-            self.ask_about(unreported)?;
-            let after = self.versions(&schemas);
-            // Others may have changed a schema between two questions.
-            let cookies = |asked: &Vec<Asked>| asked.iter().map(|asked| asked.cookie).collect::<Vec<_>>();
-            if after.is_some() && after.as_ref().map(cookies) == before.as_ref().map(cookies) {
-                *self.asked.borrow_mut() = after;
-                *is_asked = true;
-                return Ok(());
-            }
-        }
-        Err(self.changes_too_fast())
-    }
-
-    /// Asks about what SQLite will not report, in the schema as it is now.
-    fn ask_about(&self, unreported: Option<&Unreported>) -> Result<(), Stop> {
-        let refusal = self.as_host(|connection| {
-            self.hooks.expect_told(Told::of(connection, &self.gate)?);
-            let Some(unreported) = unreported else {
-                self.hooks.expect_replacing(Replacing::default());
-                return Ok(None);
-            };
-            self.hooks.expect_replacing(unreported.replacing(connection)?);
-            unreported.refusal(connection, &self.gate)
-        });
-        match refusal {
-            Ok(None) => Ok(()),
-            Ok(Some(refusal)) => {
-                self.gate.refuse(refusal.clone());
-                Err(Stop::Refused(refusal))
-            }
-            // The schema does not read: neither will the guest's own statement.
-            Err(error) => Err(self.stop(&error, Phase::Prepare)),
-        }
-    }
-
-    /// Asks about the order in which rows will be read, where an index could tell of what may not be.
-    fn ask_about_order(&self, statement: &Statement, text: &str) -> Result<(), Stop> {
-        if statement.is_explain() || !self.hooks.expects_order() {
-            return Ok(());
-        }
-        let trees = self
-            .as_host(|connection| indexes::walked(connection, text))
-            .map_err(|error| self.stop(&error, Phase::Prepare))?;
-        let refusal = self.hooks.order_refusal(&trees);
-        refusal.map_or(Ok(()), |refusal| Err(Stop::Refused(refusal)))
-    }
-
-    /// Forgets what was asked about, and what was compiled since.
-    fn forget_schema(&self) {
-        *self.asked.borrow_mut() = None;
-        self.kept.borrow_mut().clear();
-    }
-
-    /// Whether SQLite still knows the schemas that were asked about. It may have read others while it compiled: where it
-    /// does not find a name, it looks whether somebody else has made it meanwhile.
-    fn is_as_asked(&self) -> bool {
-        if !self.gate.has(Layer::Authorizer) {
-            return true;
-        }
-        let mut asked = self.asked.borrow_mut();
-        asked.as_mut().is_some_and(|asked| {
-            let mut schemas = asked.iter_mut();
-            schemas.all(|asked| self.is_the_same(asked))
-        })
-    }
-
-    /// Rows that others wrote move the version, and so does every look at a write-ahead log that SQLite may not index
-    /// beside the file: then the cookie tells whether it was the schema.
-    fn is_the_same(&self, asked: &mut Asked) -> bool {
-        if self.version(&asked.schema) == Some(asked.version) {
-            return true;
-        }
-        let is_same = self.cookie(&asked.schema) == Some(asked.cookie);
-        asked.version = self.version(&asked.schema).unwrap_or(asked.version);
-        is_same
-    }
-
-    /// A write of the guest's own moves the version too. Nobody else's can have come between: a statement about rows found the
-    /// schema that it was compiled in, under the lock that it wrote under, and what commits has held its lock all along.
-    fn notice_own_write(&self) {
-        for asked in self.asked.borrow_mut().iter_mut().flatten() {
-            if let Some(version) = self.version(&asked.schema) {
-                asked.version = version;
-            }
-        }
-    }
-
-    /// The versions of every schema but `temp`, which nobody else sees.
-    fn versions(&self, schemas: &[String]) -> Option<Vec<Asked>> {
-        let seen_by_others = schemas.iter().filter(|name| !name.eq_ignore_ascii_case("temp"));
-        seen_by_others
-            .map(|name| {
-                let schema = CString::new(name.as_str()).ok()?;
-                let cookie = self.cookie(&schema)?;
-                let version = self.version(&schema)?;
-                Some(Asked {
-                    schema,
-                    version,
-                    cookie,
-                })
-            })
-            .collect()
-    }
-
-    fn cookie(&self, schema: &CString) -> Option<i64> {
-        let query = format!("pragma {}.schema_version", unreported::quoted(schema.to_str().ok()?));
-        self.as_host(|connection| connection.query_row(&query, [], |row| row.get(0)))
-            .ok()
-    }
-
-    /// "The `SQLITE_FCNTL_DATA_VERSION` opcode is used to detect changes to a database file": it is read from memory, and
-    /// moves when SQLite notices that the file has changed.
-    fn version(&self, schema: &CString) -> Option<u32> {
-        let mut version: u32 = 0;
-        #[expect(unsafe_code, reason = "rusqlite does not wrap it")]
-        // SAFETY: the handle is open for the duration of the call, the name is NUL-terminated, and what the last argument
-        // points to is the unsigned 32-bit integer that this opcode writes.
-        let code = unsafe {
-            ffi::sqlite3_file_control(
-                self.connection.handle(),
-                schema.as_ptr(),
-                ffi::SQLITE_FCNTL_DATA_VERSION,
-                (&raw mut version).cast(),
-            )
-        };
-        (code == ffi::SQLITE_OK).then_some(version)
-    }
-
-    fn changes_too_fast(&self) -> Stop {
-        Stop::Unknown(RuntimeError::Database {
-            path: path_of(self.database.as_deref()),
-            reason: "others change it faster than it can be asked about".to_owned(),
-        })
-    }
-
     /// The next statement of a script.
     fn compile(&self, text: &Text<'_>) -> Result<Compiled, Stop> {
         let rest = text.script.get(text.start..).unwrap_or_default();
@@ -678,162 +514,6 @@ impl Session {
         self.were_limits_set.set(true);
         limits::lower(&self.connection, &self.gate)?;
         answer
-    }
-
-    /// The gate's own refusal comes first: SQLite's error is then only its echo.
-    fn stop(&self, error: &rusqlite::Error, phase: Phase) -> Stop {
-        if let Some(refusal) = self.gate.refusal() {
-            return Stop::Refused(refusal);
-        }
-        let read = self.outer_refusal(error).or_else(|| refusal::read(error, phase));
-        let Some(mut refusal) = read.filter(|_| !Self::is_disk_full(error)) else {
-            return Stop::Unknown(unusable(self.database.as_deref(), error));
-        };
-        if self.is_write_to_a_full_database(error) {
-            refusal = Refusal::by(Layer::Quota, Class::LimitStorage, String::new());
-        }
-        if let Some(meter) = refusal.layer.and_then(own_words) {
-            refusal.detail = beyond(meter, self.gate.bound(meter));
-        }
-        refusal.detail = refusal::shown(refusal.detail);
-        // SQL that fails by itself is the guest's own affair: a module that sent it may go on.
-        if !refusal.class.is_own_failure() {
-            self.gate.refuse(refusal.clone());
-        }
-        Stop::Refused(refusal)
-    }
-
-    /// What the layers around SQLite refused: to it, that is a file which does not open, or a write which fails.
-    fn outer_refusal(&self, error: &rusqlite::Error) -> Option<Refusal> {
-        let sentence = refusal::sentence(error);
-        let layer = [Layer::Landlock, Layer::Seccomp]
-            .into_iter()
-            .find(|layer| self.gate.has(*layer));
-        match refusal::code(error)? & 0xff {
-            // Where one of the two is in force, this process can open no library, whatever the reason is said to be.
-            ffi::SQLITE_ERROR if refusal::is_from_loader(&sentence) => {
-                Some(Refusal::by(layer?, Class::DeniedFunction, sentence))
-            }
-            code @ (ffi::SQLITE_CANTOPEN | ffi::SQLITE_ERROR) => {
-                let layer = layer?;
-                // The other code is about folders for temporary files.
-                let is_about_files = code == ffi::SQLITE_CANTOPEN || sentence == "not a writable directory";
-                let path = files::take_refusal().filter(|_| is_about_files)?;
-                let detail = format!("the plan does not grant the file `{}`", path.display());
-                Some(Refusal::by(layer, Class::DeniedSqlAction, detail))
-            }
-            ffi::SQLITE_IOERR if self.gate.has(Layer::Quota) && self.system_error() == libc::EFBIG => {
-                Some(Refusal::by(Layer::Quota, Class::LimitStorage, String::new()))
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether the file system had no room left: that is nobody's bound, and not the guest's doing. Only a worker knows.
-    fn is_disk_full(error: &rusqlite::Error) -> bool {
-        let is_full = refusal::code(error).is_some_and(|code| code & 0xff == ffi::SQLITE_FULL);
-        is_full && files::take_disk_full()
-    }
-
-    /// What `errno` was when SQLite last failed.
-    fn system_error(&self) -> i32 {
-        #[expect(unsafe_code, reason = "rusqlite does not wrap it")]
-        // SAFETY: the handle is open for the duration of the call.
-        unsafe {
-            ffi::sqlite3_system_errno(self.connection.handle())
-        }
-    }
-
-    /// SQLite reports a program over `SQLITE_LIMIT_VDBE_OP` as "out of memory". It is the program's length where the
-    /// same statement compiles once that limit is out of the way, under the same heap limit.
-    fn is_program_too_long(&self, error: &rusqlite::Error, text: &str) -> bool {
-        let is_out_of_memory = refusal::code(error).is_some_and(|code| code & 0xff == ffi::SQLITE_NOMEM);
-        if !is_out_of_memory || !self.gate.has(Layer::Limits) || self.gate.refusal().is_some() {
-            return false;
-        }
-        let limit = Limit::SQLITE_LIMIT_VDBE_OP;
-        let Ok(bound) = self.connection.set_limit(limit, i32::MAX) else {
-            return false;
-        };
-        let compiles_now = self
-            .compile_once(text, false)
-            .is_ok_and(|found| found.statement.is_some());
-        self.connection.set_limit(limit, bound).is_ok() && compiles_now
-    }
-
-    fn is_write_to_a_full_database(&self, error: &rusqlite::Error) -> bool {
-        let is_read_only = refusal::code(error) == Some(ffi::SQLITE_READONLY);
-        is_read_only
-            && self.gate.has(Layer::Quota)
-            && self.most_pages.is_none()
-            && self.gate.bound(Meter::GrowDatabase) != Bound::Unbounded
-    }
-}
-
-/// The meter of a layer for which SQLite's words say less than the bound does: "interrupted", "out of memory".
-fn own_words(layer: Layer) -> Option<Meter> {
-    match layer {
-        Layer::Deadline => Some(Meter::Elapse),
-        Layer::Heap => Some(Meter::GrowHeap),
-        Layer::Quota => Some(Meter::GrowDatabase),
-        _ => None,
-    }
-}
-
-/// Steps a statement to its end, or to the rows or bytes that the plan allows.
-fn step(
-    statement: &mut Statement,
-    columns: &[String],
-    gate: &Gate,
-    spent: &mut Spent,
-    result: &mut StatementResult,
-) -> rusqlite::Result<Cut> {
-    spent.bytes += columns.iter().map(|name| name.len() as u64).sum::<u64>();
-    let is_within = |meter, total| !gate.has(Layer::Quota) || gate.bound(meter).permits(total);
-    if !is_within(Meter::ReturnBytes, spent.bytes) {
-        return Ok(Cut::At(Meter::ReturnBytes));
-    }
-    result.columns = columns.to_vec();
-    while statement.step()? {
-        spent.rows += 1;
-        if !is_within(Meter::ReturnRows, spent.rows) {
-            return Ok(Cut::At(Meter::ReturnRows));
-        }
-        let mut values = Vec::with_capacity(columns.len());
-        for index in (0..).take(columns.len()) {
-            let value = statement.value(index)?;
-            spent.bytes += size(value);
-            // Asked before the copy: a row of a hundred megabytes is not copied to find that it is too large.
-            if !is_within(Meter::ReturnBytes, spent.bytes) {
-                return Ok(Cut::At(Meter::ReturnBytes));
-            }
-            values.push(owned(value));
-        }
-        result.rows.push(values);
-    }
-    Ok(Cut::No)
-}
-
-fn size(value: ValueRef<'_>) -> u64 {
-    match value {
-        ValueRef::Null => 1,
-        ValueRef::Integer(_) | ValueRef::Real(_) => 8,
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len() as u64,
-    }
-}
-
-/// A value, copied.
-pub(crate) fn owned(value: ValueRef<'_>) -> SqlValue {
-    match value {
-        ValueRef::Null => SqlValue::Null,
-        ValueRef::Integer(number) => SqlValue::Integer(number),
-        ValueRef::Real(number) => SqlValue::Real(number),
-        ValueRef::Blob(bytes) => SqlValue::Blob(bytes.to_vec()),
-        // Text that is not UTF-8 stays what it is: bytes.
-        ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => SqlValue::Text(text.to_owned()),
-            Err(_) => SqlValue::Blob(bytes.to_vec()),
-        },
     }
 }
 

@@ -1,0 +1,74 @@
+//! The rows of a statement, as many of them as the plan lets be handed back.
+
+use rusqlite::types::ValueRef;
+use stockade_policies::Meter;
+
+use super::session::Cut;
+use super::statement::Statement;
+use crate::gate::Gate;
+use crate::layer::Layer;
+use crate::outcome::{SqlValue, StatementResult};
+
+/// What the scripts of this session have handed back so far.
+#[derive(Default)]
+pub(super) struct Spent {
+    rows: u64,
+    bytes: u64,
+}
+
+/// Steps a statement to its end, or to the rows or bytes that the plan allows.
+pub(super) fn step(
+    statement: &mut Statement,
+    columns: &[String],
+    gate: &Gate,
+    spent: &mut Spent,
+    result: &mut StatementResult,
+) -> rusqlite::Result<Cut> {
+    spent.bytes += columns.iter().map(|name| name.len() as u64).sum::<u64>();
+    let is_within = |meter, total| !gate.has(Layer::Quota) || gate.bound(meter).permits(total);
+    if !is_within(Meter::ReturnBytes, spent.bytes) {
+        return Ok(Cut::At(Meter::ReturnBytes));
+    }
+    result.columns = columns.to_vec();
+    while statement.step()? {
+        spent.rows += 1;
+        if !is_within(Meter::ReturnRows, spent.rows) {
+            return Ok(Cut::At(Meter::ReturnRows));
+        }
+        let mut values = Vec::with_capacity(columns.len());
+        for index in (0..).take(columns.len()) {
+            let value = statement.value(index)?;
+            spent.bytes += size(value);
+            // Asked before the copy: a row of a hundred megabytes is not copied to find that it is too large.
+            if !is_within(Meter::ReturnBytes, spent.bytes) {
+                return Ok(Cut::At(Meter::ReturnBytes));
+            }
+            values.push(owned(value));
+        }
+        result.rows.push(values);
+    }
+    Ok(Cut::No)
+}
+
+fn size(value: ValueRef<'_>) -> u64 {
+    match value {
+        ValueRef::Null => 1,
+        ValueRef::Integer(_) | ValueRef::Real(_) => 8,
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len() as u64,
+    }
+}
+
+/// A value, copied.
+pub(crate) fn owned(value: ValueRef<'_>) -> SqlValue {
+    match value {
+        ValueRef::Null => SqlValue::Null,
+        ValueRef::Integer(number) => SqlValue::Integer(number),
+        ValueRef::Real(number) => SqlValue::Real(number),
+        ValueRef::Blob(bytes) => SqlValue::Blob(bytes.to_vec()),
+        // Text that is not UTF-8 stays what it is: bytes.
+        ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => SqlValue::Text(text.to_owned()),
+            Err(_) => SqlValue::Blob(bytes.to_vec()),
+        },
+    }
+}
