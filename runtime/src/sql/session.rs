@@ -60,7 +60,7 @@ pub(crate) struct Session {
     gate: Arc<Gate>,
     deadline: Cell<Deadline>,
     database: Option<PathBuf>,
-    most_pages: Option<i64>,
+    cap: Option<Cap>,
     spent: RefCell<Spent>,
     /// The schemas that were asked about, as they were then; `None` where they may be others now.
     asked: RefCell<Option<Vec<Asked>>>,
@@ -68,6 +68,21 @@ pub(crate) struct Session {
     were_limits_set: Cell<bool>,
     /// Whether a guest was refused for another limit of pages, which is in force.
     has_other_pages: Cell<bool>,
+}
+
+/// The pragma that keeps the database from growing, which a plan may let a guest set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cap {
+    pragma: &'static str,
+    value: i64,
+}
+
+impl Cap {
+    /// Where not even one page may be stored.
+    const READ_ONLY: Self = Self {
+        pragma: "query_only",
+        value: 1,
+    };
 }
 
 /// A script that is being run from its text.
@@ -108,7 +123,7 @@ impl Session {
             gate: Arc::clone(gate),
             deadline: Cell::new(deadline),
             database: database.map(Path::to_owned),
-            most_pages: None,
+            cap: None,
             spent: RefCell::default(),
             asked: RefCell::default(),
             were_limits_set: Cell::new(false),
@@ -189,6 +204,7 @@ impl Session {
         let pages = i64::try_from(most).unwrap_or(i64::MAX) / page_size.max(512);
         if pages == 0 {
             // `max_page_count = 0` would ask for the current value: nothing at all may be stored.
+            self.cap = Some(Cap::READ_ONLY);
             return self.connection.execute_batch("pragma query_only = on");
         }
         // SQLite never sets the cap below the pages that are already there.
@@ -197,7 +213,10 @@ impl Session {
             [],
             |row| row.get(0),
         )?;
-        self.most_pages = Some(in_force);
+        self.cap = Some(Cap {
+            pragma: "max_page_count",
+            value: in_force,
+        });
         Ok(())
     }
 
@@ -464,12 +483,12 @@ impl Session {
             let detail = format!("the guest raised `{}`", meter.action());
             return Err(self.refused(Layer::Limits, Class::HostInternal, detail));
         }
-        if let Some(most) = self.most_pages.filter(|_| has_pragma)
-            && self.pages_allowed() != Some(most)
+        if let Some(cap) = self.cap.filter(|_| has_pragma)
+            && self.in_force(cap.pragma) != Some(cap.value)
         {
             self.has_other_pages.set(true);
-            let detail = "the guest changed `max_page_count`";
-            return Err(self.refused(Layer::Quota, Class::LimitStorage, detail.to_owned()));
+            let detail = format!("the guest changed `{}`", cap.pragma);
+            return Err(self.refused(Layer::Quota, Class::LimitStorage, detail));
         }
         Ok(())
     }
@@ -491,15 +510,14 @@ impl Session {
 
     /// Sets the limit of pages again: what one guest was refused for, the next one must not find.
     fn restore_pages(&self) -> rusqlite::Result<()> {
-        let Some(most) = self.most_pages else {
+        let Some(Cap { pragma, value }) = self.cap else {
             return Ok(());
         };
-        let restore = format!("pragma max_page_count = {most}");
-        self.as_host(|connection| connection.query_row(&restore, [], |_| Ok(())))
+        self.as_host(|connection| connection.execute_batch(&format!("pragma {pragma} = {value}")))
     }
 
-    fn pages_allowed(&self) -> Option<i64> {
-        self.as_host(|connection| connection.query_row("pragma max_page_count", [], |row| row.get(0)))
+    fn in_force(&self, pragma: &str) -> Option<i64> {
+        self.as_host(|connection| connection.query_row(&format!("pragma {pragma}"), [], |row| row.get(0)))
             .ok()
     }
 

@@ -4,7 +4,7 @@ use rusqlite::ffi;
 use rusqlite::limits::Limit;
 use stockade_policies::{Bound, Meter};
 
-use super::{Session, Stop, unusable};
+use super::{Cap, Session, Stop, unusable};
 use crate::gate::beyond;
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
@@ -97,7 +97,7 @@ impl Session {
         let is_read_only = refusal::code(error) == Some(ffi::SQLITE_READONLY);
         is_read_only
             && self.gate.has(Layer::Quota)
-            && self.most_pages.is_none()
+            && self.cap == Some(Cap::READ_ONLY)
             && self.gate.bound(Meter::GrowDatabase) != Bound::Unbounded
     }
 }
