@@ -64,7 +64,7 @@ fn a_file_system_that_may_only_be_read_is_read() {
     fs::write(folder.path("write.sql"), "insert into t values (2)").unwrap();
     let ran = on_a_small_file_system(
         &folder,
-        "touch small/a.db && $0 run --profile trusted --db small/a.db make.sql && mount -o remount,ro small
+        "touch small/a.db && $0 run --profile trusted --db small/a.db make.sql && mount -o remount,bind,ro none small
          $0 run --profile trusted --db small/a.db look.sql
          $0 run --profile trusted --db small/a.db write.sql; echo \"exit code $?\"",
     );
