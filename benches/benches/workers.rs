@@ -67,11 +67,14 @@ fn title(once: bool, title: &str) {
     }
 }
 
-/// The stock policies, and so many milliseconds for a guest at most.
+/// The stock policies, so many milliseconds for a guest at most, and functions that take as long as they like: a guest must
+/// be able to get stuck in one.
 fn policies(millis: u64) -> Result<PolicyStore, Failure> {
     let text = format!(
         "@id(\"bench-elapse\") forbid (principal in Profile::\"{PROFILE}\", action == Action::\"elapse\", \
-         resource == Meter::\"guest\") unless {{ context.millis <= {millis} }};"
+         resource == Meter::\"guest\") unless {{ context.millis <= {millis} }};
+         @id(\"bench-functions\") permit (principal in Profile::\"{PROFILE}\", action == Action::\"sqlFunctionSteps\", \
+         resource == Meter::\"connection\") when {{ context.ops <= 1000000000000000 }};"
     );
     let source = Source {
         name: "bench.cedar".to_owned(),
