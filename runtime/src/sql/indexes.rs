@@ -27,6 +27,9 @@ pub(super) type Root = (i64, i64);
 
 /// The indexes of one schema, as the host sees them.
 pub(super) fn indexes(connection: &Connection, schema: &str) -> rusqlite::Result<Vec<Index>> {
+    if !may_have_any(connection, schema)? {
+        return Ok(Vec::new());
+    }
     let mut statement = connection.prepare(&format!(
         "with listed as (
            select tables.name as tbl, indexes.name as idx, indexes.\"unique\" as is_unique,
@@ -61,6 +64,15 @@ pub(super) fn indexes(connection: &Connection, schema: &str) -> rusqlite::Result
         index.columns.push(column);
     }
     Ok(found.into_values().collect())
+}
+
+/// Whether there could be one. Most of the time of a short script would go into asking what it is made of.
+fn may_have_any(connection: &Connection, schema: &str) -> rusqlite::Result<bool> {
+    let query = format!(
+        "select exists (select 1 from {}.sqlite_master where type = 'index' or sql like '%without%rowid%')",
+        quoted(schema)
+    );
+    connection.query_row(&query, [], |row| row.get(0))
 }
 
 /// The trees that the statement in `text` walks in their order, as the host sees it.

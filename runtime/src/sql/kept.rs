@@ -91,6 +91,12 @@ impl Kept {
         Known::No
     }
 
+    /// Whether `text` is the script that ran last of those that are kept.
+    pub(super) fn was_last(&self, text: &str) -> bool {
+        let last = self.places.get(self.last).and_then(|place| place.script.as_ref());
+        last.is_some_and(|script| &*script.text == text)
+    }
+
     /// Keeps a script that was taken.
     pub(super) fn put_back(&mut self, script: Box<Script>) {
         if let Some(place) = self.places.get_mut(self.last) {

@@ -154,6 +154,11 @@ impl Session {
         Ok(self.time_is_up())
     }
 
+    /// Whether this script has just run and is kept: the same plan had nothing to say against its text.
+    pub(crate) fn has_just_run(&self, script: &str) -> bool {
+        self.kept.borrow().was_last(script)
+    }
+
     /// Rolls back a transaction that the guest left open, as closing the connection would.
     pub(crate) fn roll_back(&self) -> Result<(), RuntimeError> {
         if self.connection.is_autocommit() {

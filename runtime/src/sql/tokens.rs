@@ -146,18 +146,25 @@ fn is_word(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '_' | '$') || !character.is_ascii()
 }
 
-/// Whether one of `words`, which are lower-case letters and underscores, begins anywhere in `text` where no word goes on. No
-/// token is taken for what it is, so this finds too much and never too little.
+/// Whether one of `words`, which are lower-case letters and underscores and in order, begins anywhere in `text` where no word
+/// goes on. No token is taken for what it is, so this finds too much and never too little.
 pub(super) fn has_any(text: &str, words: &[&str]) -> bool {
     let text = text.as_bytes();
+    let initial = |word: &&str| word.bytes().next();
     let mut follows_letter = false;
     text.iter().enumerate().any(|(at, byte)| {
         let is_letter = byte.is_ascii_alphabetic();
         let begins = is_letter && !follows_letter;
         follows_letter = is_letter;
-        let first = byte.to_ascii_lowercase();
-        let mut likely = words.iter().filter(|word| word.bytes().next() == Some(first));
-        begins && likely.any(|word| begins_with(text.get(at..), word))
+        if !begins {
+            return false;
+        }
+        let first = Some(byte.to_ascii_lowercase());
+        let likely = words
+            .get(words.partition_point(|word| initial(word) < first)..)
+            .unwrap_or_default();
+        let mut likely = likely.iter().take_while(|word| initial(word) == first);
+        likely.any(|word| begins_with(text.get(at..), word))
     })
 }
 
