@@ -67,7 +67,7 @@ pub(crate) struct Session {
     /// Whether limits were lifted and lowered since they were last read.
     were_limits_set: Cell<bool>,
     /// Whether a guest was refused for another limit of pages, which is in force.
-    has_other_pages: Cell<bool>,
+    has_other_cap: Cell<bool>,
 }
 
 /// The pragma that keeps the database from growing, which a plan may let a guest set.
@@ -127,7 +127,7 @@ impl Session {
             spent: RefCell::default(),
             asked: RefCell::default(),
             were_limits_set: Cell::new(false),
-            has_other_pages: Cell::new(false),
+            has_other_cap: Cell::new(false),
         };
         session.connection.busy_timeout(LONGEST_WAIT).map_err(unusable)?;
         session.fence().map_err(unusable)?;
@@ -137,10 +137,10 @@ impl Session {
     /// Starts another guest of the same plan on the same connection, with a deadline, trail and quotas of its own. Tells why it
     /// must not run if its time is up already.
     pub(crate) fn admit(&self, deadline: Deadline) -> Result<Option<Refusal>, RuntimeError> {
-        if self.has_other_pages.get() {
-            self.restore_pages()
+        if self.has_other_cap.get() {
+            self.restore_cap()
                 .map_err(|error| unusable(self.database.as_deref(), &error))?;
-            self.has_other_pages.set(false);
+            self.has_other_cap.set(false);
         }
         files::take_refusal();
         if self.gate.admit_another() {
@@ -491,7 +491,7 @@ impl Session {
         if let Some(cap) = self.cap.filter(|_| has_pragma)
             && self.in_force(cap.pragma) != Some(cap.value)
         {
-            self.has_other_pages.set(true);
+            self.has_other_cap.set(true);
             let detail = format!("the guest changed `{}`", cap.pragma);
             return Err(self.refused(Layer::Quota, Class::LimitStorage, detail));
         }
@@ -514,7 +514,7 @@ impl Session {
     }
 
     /// Sets the limit of pages again: what one guest was refused for, the next one must not find.
-    fn restore_pages(&self) -> rusqlite::Result<()> {
+    fn restore_cap(&self) -> rusqlite::Result<()> {
         let Some(Cap { pragma, value }) = self.cap else {
             return Ok(());
         };

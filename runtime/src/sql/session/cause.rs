@@ -2,7 +2,7 @@
 
 use rusqlite::ffi;
 use rusqlite::limits::Limit;
-use stockade_policies::{Bound, Meter};
+use stockade_policies::Meter;
 
 use super::{Cap, Session, Stop, unusable};
 use crate::gate::beyond;
@@ -95,10 +95,7 @@ impl Session {
 
     pub(super) fn is_write_to_a_full_database(&self, error: &rusqlite::Error) -> bool {
         let is_read_only = refusal::code(error) == Some(ffi::SQLITE_READONLY);
-        is_read_only
-            && self.gate.has(Layer::Quota)
-            && self.cap == Some(Cap::READ_ONLY)
-            && self.gate.bound(Meter::GrowDatabase) != Bound::Unbounded
+        is_read_only && self.cap == Some(Cap::READ_ONLY)
     }
 }
 
