@@ -56,7 +56,7 @@ pub(crate) struct Replay {
 }
 
 /// What the marks of a matrix mean.
-const LEGEND: &str = "x  stops it alone, and others do too    X  nothing else stops it    .  does not stop it\n";
+const LEGEND: &str = "x  stops it alone, and others do too    X  nothing else stops it    .  does not stop it    ?  this build cannot tell\n";
 
 /// Replays cases, and says which attacks were stopped.
 pub(crate) fn replay(arguments: &Replay) -> Result<Exit, Failure> {
