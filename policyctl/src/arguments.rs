@@ -42,13 +42,14 @@ Examples:
 Exit codes: 0 no errors, 1 errors, or warnings with `--deny warnings`, 2 could not answer. Notes never fail.
 A policy allows a warning by saying why: @allow(\"unscoped-permit: every guest may log\")")]
     Check(Check),
-    /// Run one guest as a member of a profile
+    /// Run one guest as a member of a profile, or a chain of modules
     #[command(after_help = "\
 Examples:
   policyctl run --profile walkin report.sql
   policyctl run --profile reports --policy grants.cedar --db sales.db report.sql
   echo 'select 6 * 7' | policyctl run --format json -
-  policyctl run --profile pure --input page.md render.wasm")]
+  policyctl run --profile pure --input page.md render.wasm
+  policyctl run --profile pure --input page.md render.wasm minify.wasm")]
     Run(Run),
     /// Say which policy decides, where it stands, and which layer enforces it
     #[command(after_help = "\

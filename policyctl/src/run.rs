@@ -17,8 +17,10 @@ use crate::sources;
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// The guest: a `.sql`, `.wasm` or `.wat` file, or `-` for standard input
-    pub guest: PathBuf,
+    /// The guest: a `.sql`, `.wasm` or `.wat` file, or `-` for standard input. Several modules are a chain: each takes what
+    /// the one before hands over
+    #[arg(required = true, value_name = "GUEST")]
+    pub guests: Vec<PathBuf>,
     /// The profile whose member the guest is
     #[arg(long, default_value = "untrusted")]
     pub profile: String,
@@ -36,9 +38,9 @@ pub(crate) struct Run {
     /// Input for a module that exports `input_ptr`: a file, or `-` for standard input
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
-    /// A publisher's signature of the module, as `openssl pkeyutl -sign` writes it
-    #[arg(long, value_name = "FILE")]
-    pub signature: Option<PathBuf>,
+    /// A publisher's signature of the module, as `openssl pkeyutl -sign` writes it; once for each module of a chain
+    #[arg(long = "signature", value_name = "FILE")]
+    pub signatures: Vec<PathBuf>,
     /// Run in this process instead of a worker: no hard deadline, no heap limit, no crash containment
     #[arg(long)]
     pub in_process: bool,
@@ -53,26 +55,30 @@ pub(crate) struct Run {
 /// The largest guest or input that is read at all, in bytes. What a profile allows is far below it.
 const LARGEST: u64 = 256 << 20;
 
-/// Runs one guest.
+/// Runs one guest, or a chain.
 pub(crate) fn run(arguments: &Run) -> Result<Exit, Failure> {
-    let request = request(arguments)?;
+    let requests = requests(arguments)?;
     let policies = sources::load(&arguments.policies)?;
     let runtime = if arguments.in_process {
         Runtime::in_process(policies)
     } else {
         Runtime::in_pool(policies, Arc::new(pool(arguments)?))
     };
-    let outcome = runtime.run(&request)?;
+    let outcomes = match requests.as_slice() {
+        [guest] => vec![runtime.run(guest)?],
+        chain => runtime.run_chain(chain)?,
+    };
+    let last = outcomes.last().ok_or_else(|| Failure::new("nothing ran"))?;
     match arguments.format {
-        Format::Json => writeln!(io::stdout(), "{}", as_json(&outcome))?,
+        Format::Json => writeln!(io::stdout(), "{}", all_as_json(&arguments.guests, &outcomes, last))?,
         Format::Human => {
-            show(&outcome)?;
+            show(&arguments.guests, &outcomes, last)?;
             if !arguments.in_process {
-                show_absent(&outcome)?;
+                show_absent(last)?;
             }
         }
     }
-    Ok(if outcome.class.is_completed() {
+    Ok(if last.class.is_completed() {
         Exit::Clean
     } else {
         Exit::Findings
@@ -101,22 +107,54 @@ fn show_absent(outcome: &Outcome) -> io::Result<()> {
     writeln!(io::stderr(), "it ran without {}", names.join(", "))
 }
 
-fn request(arguments: &Run) -> Result<Request, Failure> {
-    let is_stdin = |path: &PathBuf| path == Path::new("-");
-    if is_stdin(&arguments.guest) && arguments.input.as_ref().is_some_and(is_stdin) {
-        return Err(Failure::new(
-            "the guest and its input cannot both come from standard input",
-        ));
+/// One for each guest, in order; the input is the first one's.
+fn requests(arguments: &Run) -> Result<Vec<Request>, Failure> {
+    check_standard_input(arguments)?;
+    if ![0, arguments.guests.len()].contains(&arguments.signatures.len()) {
+        return Err(Failure::new(format!(
+            "{} guests and {} signatures: give one for each, or none",
+            arguments.guests.len(),
+            arguments.signatures.len()
+        )));
     }
-    if arguments.signature.as_ref().is_some_and(is_stdin) {
+    let mut requests = Vec::with_capacity(arguments.guests.len());
+    for (number, path) in arguments.guests.iter().enumerate() {
+        let mut request = request(path, arguments)?;
+        if let Some(signature) = arguments.signatures.get(number) {
+            request.signature = Some(read(signature, "signature")?);
+        }
+        if let Some(input) = arguments.input.as_ref().filter(|_| number == 0) {
+            request.input = read(input, "input")?;
+        }
+        requests.push(request);
+    }
+    Ok(requests)
+}
+
+/// It can be read once.
+fn check_standard_input(arguments: &Run) -> Result<(), Failure> {
+    let is_stdin = |path: &&PathBuf| path.as_path() == Path::new("-");
+    if arguments.signatures.iter().any(|path| is_stdin(&path)) {
         return Err(Failure::new("a signature comes from a file, not from standard input"));
     }
-    let bytes = read(&arguments.guest, "guest")?;
+    if arguments.guests.iter().chain(&arguments.input).filter(is_stdin).count() > 1 {
+        let reason = if arguments.guests.len() == 1 {
+            "the guest and its input cannot both come from standard input"
+        } else {
+            "only one guest, or the input, can come from standard input"
+        };
+        return Err(Failure::new(reason));
+    }
+    Ok(())
+}
+
+fn request(path: &Path, arguments: &Run) -> Result<Request, Failure> {
+    let bytes = read(path, "guest")?;
     if bytes.is_empty() {
-        return Err(Failure::new(format!("guest `{}` is empty", arguments.guest.display())));
+        return Err(Failure::new(format!("guest `{}` is empty", path.display())));
     }
     let profile = arguments.profile.clone();
-    let mut request = match guest(&arguments.guest, bytes)? {
+    let mut request = match guest(path, bytes)? {
         Guest::Sql(script) => Request::sql(profile, script),
         Guest::Wasm(module) => Request::wasm(profile, module),
     };
@@ -124,21 +162,20 @@ fn request(arguments: &Run) -> Result<Request, Failure> {
     request.database.clone_from(&arguments.db);
     request.invoke.clone_from(&arguments.invoke);
     request.arguments.clone_from(&arguments.arguments);
-    if let Some(signature) = &arguments.signature {
-        request.signature = Some(read(signature, "signature")?);
-    }
-    if let Some(input) = &arguments.input {
-        request.input = read(input, "input")?;
-    }
     Ok(request)
 }
 
 fn check_fit(request: &Request, arguments: &Run) -> Result<(), Failure> {
-    let is_called = arguments.invoke.is_some() || !arguments.arguments.is_empty() || arguments.input.is_some();
-    let for_modules = is_called || arguments.signature.is_some();
+    let names_export = arguments.invoke.is_some() || !arguments.arguments.is_empty();
+    let for_modules = names_export || arguments.input.is_some() || !arguments.signatures.is_empty();
     if matches!(request.guest, Guest::Sql(_)) && for_modules {
         return Err(Failure::new(
             "`--invoke`, `--arg`, `--input` and `--signature` are for WebAssembly guests, and this is SQL",
+        ));
+    }
+    if names_export && arguments.guests.len() > 1 {
+        return Err(Failure::new(
+            "`--invoke` and `--arg` are for one module: the modules of a chain follow the input/output contract",
         ));
     }
     Ok(())
@@ -184,12 +221,24 @@ fn read(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// What the guest handed over on standard output, what became of it on standard error.
-fn show(outcome: &Outcome) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    for line in &outcome.product.log {
+/// What the last guest handed over on standard output, what became of each on standard error.
+fn show(guests: &[PathBuf], outcomes: &[Outcome], last: &Outcome) -> Result<(), Failure> {
+    for line in outcomes.iter().flat_map(|outcome| &outcome.product.log) {
         writeln!(io::stderr(), "guest: {}", one_line(line))?;
     }
+    show_product(last)?;
+    if guests.len() == 1 {
+        writeln!(io::stderr(), "{}", verdict(last))?;
+        return Ok(());
+    }
+    for (guest, outcome) in guests.iter().zip(outcomes) {
+        writeln!(io::stderr(), "{}: {}", guest.display(), verdict(outcome))?;
+    }
+    Ok(())
+}
+
+fn show_product(outcome: &Outcome) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
     for statement in &outcome.product.statements {
         show_rows(&mut out, statement)?;
     }
@@ -203,7 +252,6 @@ fn show(outcome: &Outcome) -> Result<(), Failure> {
         out.write_all(&outcome.product.output)?;
     }
     out.flush()?;
-    writeln!(io::stderr(), "{}", verdict(outcome))?;
     Ok(())
 }
 
@@ -255,7 +303,21 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The one object of `--format json`. Its shape is documented and stable.
+/// The one object of `--format json`: the last guest's, and of a chain every module's in it.
+fn all_as_json(guests: &[PathBuf], outcomes: &[Outcome], last: &Outcome) -> Value {
+    let mut object = as_json(last);
+    if guests.len() > 1 {
+        let modules = guests.iter().zip(outcomes).map(|(guest, outcome)| {
+            let mut module = as_json(outcome);
+            module["guest"] = json!(guest.display().to_string());
+            module
+        });
+        object["modules"] = modules.collect();
+    }
+    object
+}
+
+/// The object of one guest. Its shape is documented and stable.
 fn as_json(outcome: &Outcome) -> Value {
     let product = &outcome.product;
     let last = product

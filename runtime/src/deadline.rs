@@ -29,10 +29,15 @@ enum Clock {
 impl Deadline {
     /// Starts the clock now. A bound that reaches beyond the clock's range is as good as none.
     pub(crate) fn start(bound: Bound) -> Self {
+        Self::after(allowance(bound))
+    }
+
+    /// Starts the clock now, for so long; `None` is for ever.
+    pub(crate) fn after(time: Option<Duration>) -> Self {
         Self {
             clock: Clock::System(Instant::now()),
             started: 0,
-            end: allowance(bound).map(micros),
+            end: time.map(micros),
         }
     }
 

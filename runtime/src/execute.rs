@@ -1,11 +1,11 @@
 //! Runs one guest to its end, in the process that calls.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use stockade_policies::Plan;
+use stockade_policies::{Meter, Plan};
 
-#[cfg(feature = "sql")]
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, allowance};
 use crate::error::RuntimeError;
 use crate::gate::Gate;
 use crate::layer::{Layer, Layers};
@@ -23,6 +23,15 @@ pub(crate) struct Job {
     pub plan: Plan,
     /// The layers in force.
     pub layers: Layers,
+    /// How long the modules before it in its chain have run, on the same account.
+    pub spent: Duration,
+}
+
+impl Job {
+    /// How long the guest may run; `None` is for ever.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        allowance(self.plan.bound(Meter::Elapse)).map(|most| most.saturating_sub(self.spent))
+    }
 }
 
 /// Who is told how far a guest is.
@@ -50,8 +59,8 @@ pub(crate) struct Ended {
 pub(crate) fn execute(job: &Job, listener: impl Listener + 'static) -> Result<Outcome, RuntimeError> {
     let gate = Arc::new(Gate::new(job.plan.clone(), job.layers, Box::new(listener)));
     let ended = match &job.request.guest {
-        Guest::Sql(script) => run_sql(script, &job.request, &gate)?,
-        Guest::Wasm(module) => run_wasm(module, &job.request, &gate)?,
+        Guest::Sql(script) => run_sql(script, job, &gate)?,
+        Guest::Wasm(module) => run_wasm(module, job, &gate)?,
     };
     Ok(outcome(&gate, ended))
 }
@@ -80,12 +89,10 @@ pub(crate) fn outcome(gate: &Gate, ended: Ended) -> Outcome {
 }
 
 #[cfg(feature = "sql")]
-fn run_sql(script: &[u8], request: &Request, gate: &Arc<Gate>) -> Result<Ended, RuntimeError> {
-    use stockade_policies::Meter;
-
+fn run_sql(script: &[u8], job: &Job, gate: &Arc<Gate>) -> Result<Ended, RuntimeError> {
     let script = String::from_utf8_lossy(script);
-    let deadline = Deadline::start(gate.bound(Meter::Elapse));
-    let session = Session::open(request.database.as_deref(), gate, deadline)?;
+    let deadline = Deadline::after(job.time_left());
+    let session = Session::open(job.request.database.as_deref(), gate, deadline)?;
     gate.started();
     run_script(&session, &script, gate, deadline)
 }
@@ -120,16 +127,16 @@ pub(crate) fn run_script(
 }
 
 #[cfg(not(feature = "sql"))]
-fn run_sql(_: &[u8], _: &Request, _: &Arc<Gate>) -> Result<Ended, RuntimeError> {
+fn run_sql(_: &[u8], _: &Job, _: &Arc<Gate>) -> Result<Ended, RuntimeError> {
     Err(RuntimeError::Unsupported("SQL"))
 }
 
 #[cfg(feature = "wasm")]
-fn run_wasm(module: &[u8], request: &Request, gate: &Arc<Gate>) -> Result<Ended, RuntimeError> {
-    crate::wasm::run(module, request, gate)
+fn run_wasm(module: &[u8], job: &Job, gate: &Arc<Gate>) -> Result<Ended, RuntimeError> {
+    crate::wasm::run(module, job, gate)
 }
 
 #[cfg(not(feature = "wasm"))]
-fn run_wasm(_: &[u8], _: &Request, _: &Arc<Gate>) -> Result<Ended, RuntimeError> {
+fn run_wasm(_: &[u8], _: &Job, _: &Arc<Gate>) -> Result<Ended, RuntimeError> {
     Err(RuntimeError::Unsupported("WebAssembly"))
 }

@@ -8,6 +8,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("stockade-runtime needs Linux: workers die with their supervisor through PR_SET_PDEATHSIG");
 
+mod chain;
 mod deadline;
 mod error;
 mod execute;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use stockade_policies::{Bound, Meter, Plan, PolicyStore, Principal, PublisherKey};
 
+use crate::chain;
 use crate::deadline::allowance;
 use crate::error::RuntimeError;
 use crate::execute::{Job, execute};
@@ -128,13 +129,47 @@ impl Runtime {
     /// [`RuntimeError`] where we do not know what the guest did or would have done: an unknown profile, a database that
     /// cannot be used, no worker. A guest that is refused, stopped or lost is no error: that is its outcome.
     pub fn run(&self, request: &Request) -> Result<Outcome, RuntimeError> {
-        let mut outcome = self.run_fenced(request)?;
+        self.run_after(request, Duration::ZERO)
+    }
+
+    /// Runs modules one after the other, the first on its own input and each other one on the output of the one before. The
+    /// chain ends with the last, or with the first that does not complete.
+    ///
+    /// The outcomes are those of the modules that ran, in order; the last of them says how the chain ended. Each module is a
+    /// guest of its own, with its own profile, digest and signature; but time adds up: a module may run until the chain has
+    /// run for as long as the module's plan allows.
+    ///
+    /// # Errors
+    /// As [`Runtime::run`], and [`RuntimeError::Request`] for a chain without modules, with SQL in it, or with input for any
+    /// but the first.
+    pub fn run_chain(&self, modules: &[Request]) -> Result<Vec<Outcome>, RuntimeError> {
+        chain::check(modules)?;
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(modules.len());
+        let mut spent = Duration::ZERO;
+        for module in modules {
+            let outcome = match outcomes.last() {
+                None => self.run_after(module, spent),
+                Some(before) => self.run_after(&chain::taking(module, before), spent),
+            }?;
+            spent += Duration::from_micros(outcome.wall_us);
+            let goes_on = outcome.class.is_completed();
+            outcomes.push(outcome);
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(outcomes)
+    }
+
+    fn run_after(&self, request: &Request, spent: Duration) -> Result<Outcome, RuntimeError> {
+        let mut outcome = self.run_fenced(request, spent)?;
         outcome.absent = Layers::ALL.minus(self.layers);
         Ok(outcome)
     }
 
-    fn run_fenced(&self, request: &Request) -> Result<Outcome, RuntimeError> {
-        let (job, refusal) = self.job(request, self.layers)?;
+    fn run_fenced(&self, request: &Request, spent: Duration) -> Result<Outcome, RuntimeError> {
+        let (mut job, refusal) = self.job(request, self.layers)?;
+        job.spent = spent;
         if let Some(refusal) = refusal.or_else(|| screen::refusal(&job.request, &job.plan)) {
             return Ok(Outcome::refused(refusal, admitted(&job.plan)));
         }
@@ -145,11 +180,7 @@ impl Runtime {
                 Ok(Outcome::refused(refusal, admitted(&job.plan)))
             });
         };
-        let ended = pool.run(
-            request.tenant.as_deref(),
-            &job,
-            &patience(&job.plan, &job.request.guest),
-        )?;
+        let ended = pool.run(request.tenant.as_deref(), &job, &patience(&job))?;
         Ok(outcome(&job.plan, ended))
     }
 
@@ -193,11 +224,7 @@ impl Runtime {
             return Ok(Ablated::Outcome(Box::new(outcome)));
         }
         if layers.contains(Layer::Worker) {
-            let ended = pool.run(
-                request.tenant.as_deref(),
-                &job,
-                &patience(&job.plan, &job.request.guest),
-            )?;
+            let ended = pool.run(request.tenant.as_deref(), &job, &patience(&job))?;
             return Ok(Ablated::Outcome(Box::new(outcome(&job.plan, ended))));
         }
         Ok(match pool.run(request.tenant.as_deref(), &job, watchdog)? {
@@ -248,7 +275,13 @@ impl Runtime {
             })?;
             request.database = Some(found);
         }
-        Ok((Job { request, plan, layers }, refusal))
+        let job = Job {
+            request,
+            plan,
+            layers,
+            spent: Duration::ZERO,
+        };
+        Ok((job, refusal))
     }
 
     fn plan_for(&self, principal: &Principal) -> Result<Plan, RuntimeError> {
@@ -276,8 +309,9 @@ pub(crate) fn admitted(plan: &Plan) -> Trail {
 }
 
 /// How long the supervisor lets a guest of this plan go on.
-fn patience(plan: &Plan, guest: &Guest) -> Patience {
-    let prepare = match guest {
+fn patience(job: &Job) -> Patience {
+    let plan = &job.plan;
+    let prepare = match &job.request.guest {
         Guest::Sql(_) => Some(OPENING),
         Guest::Wasm(_) => allowance(plan.bound(Meter::Compile)),
     };
@@ -289,7 +323,7 @@ fn patience(plan: &Plan, guest: &Guest) -> Patience {
         });
     Patience {
         prepare: prepare.unwrap_or(Duration::MAX).saturating_add(KILL_GRACE),
-        run: allowance(plan.bound(Meter::Elapse)),
+        run: job.time_left(),
         answer: KILL_GRACE,
         reply_bytes: reply_bytes(plan),
         rss_bytes: memory,

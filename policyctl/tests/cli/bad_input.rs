@@ -34,6 +34,44 @@ fn guests_that_are_none() {
 }
 
 #[test]
+fn chains_that_are_none() {
+    let folder = Folder::new();
+    fs::write(folder.path("one.wat"), "(module)").unwrap();
+    fs::write(folder.path("two.sql"), "select 1").unwrap();
+    fs::write(folder.path("one.sig"), [0; 64]).unwrap();
+    let run = |words: &[&str]| folder.run(&[&["run", "--profile", "pure"], words].concat());
+    assert_no_answer(&run(&["one.wat", "two.sql"]), "guest 2 of the chain is SQL");
+    assert_no_answer(&run(&["one.wat", "gone.wat"]), "cannot read guest `gone.wat`");
+    assert_no_answer(
+        &run(&["-", "-"]),
+        "only one guest, or the input, can come from standard input",
+    );
+    assert_no_answer(&run(&["--invoke", "run", "one.wat", "one.wat"]), "are for one module");
+    assert_no_answer(
+        &run(&["--signature", "one.sig", "one.wat", "one.wat"]),
+        "2 guests and 1 signatures: give one for each, or none",
+    );
+}
+
+#[test]
+fn a_chain_says_which_of_its_modules_failed() {
+    let folder = Folder::new();
+    fs::write(folder.path("idle.wat"), "(module)").unwrap();
+    fs::write(folder.path("trap.wat"), "(module (func (export \"run\") unreachable))").unwrap();
+    let chain = ["run", "--profile", "pure", "idle.wat", "trap.wat", "idle.wat"];
+    let ran = folder.run(&chain);
+    assert_refused(&ran, "trap.wat: trap after");
+    assert_eq!(ran.stderr.matches("idle.wat: completed").count(), 1, "{ran:?}");
+    let ran = folder.run(&[&chain[..], &["--format", "json"]].concat());
+    let answer: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let module = |number: usize, key: &str| answer["modules"][number][key].as_str().map(str::to_owned);
+    assert_eq!(answer["outcome"], "trap");
+    assert_eq!(module(0, "outcome").as_deref(), Some("completed"));
+    assert_eq!(module(1, "guest").as_deref(), Some("trap.wat"));
+    assert_eq!(module(2, "guest"), None);
+}
+
+#[test]
 fn guests_that_are_refused_before_they_run() {
     let folder = Folder::new();
     fs::write(folder.path("nul.sql"), "select 1;\0attach 'x' as y").unwrap();

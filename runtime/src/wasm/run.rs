@@ -4,6 +4,7 @@ use std::panic::resume_unwind;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use stockade_policies::Meter;
 use wasmtime::{Func, Instance, Linker, Store, UpdateDeadline, Val, ValType};
@@ -17,7 +18,7 @@ use super::rewrite::{Exports, PAGE_BYTES};
 use super::{limiter, linker, refusal, validate};
 use crate::deadline::Deadline;
 use crate::error::RuntimeError;
-use crate::execute::Ended;
+use crate::execute::{Ended, Job};
 use crate::gate::Gate;
 use crate::layer::Layer;
 use crate::outcome::{Class, Product, Refusal, WasmValue};
@@ -27,13 +28,13 @@ use crate::request::Request;
 const DEFAULT_EXPORTS: [&str; 2] = ["run", "_start"];
 
 /// Compiles, links and runs a module.
-pub(crate) fn run(bytes: &[u8], request: &Request, gate: &Arc<Gate>) -> Result<Ended, RuntimeError> {
+pub(crate) fn run(bytes: &[u8], job: &Job, gate: &Arc<Gate>) -> Result<Ended, RuntimeError> {
     let stopping = if gate.has(Layer::Deadline) {
         Stopping::Page
     } else {
         Stopping::Never
     };
-    run_stopping(bytes, request, gate, stopping)
+    run_stopping(bytes, &job.request, gate, job.time_left(), stopping)
 }
 
 /// As [`run`], stopped as told.
@@ -41,6 +42,7 @@ pub(super) fn run_stopping(
     bytes: &[u8],
     request: &Request,
     gate: &Arc<Gate>,
+    time: Option<Duration>,
     stopping: Stopping,
 ) -> Result<Ended, RuntimeError> {
     let program = match compile(bytes, gate, stopping)? {
@@ -64,7 +66,7 @@ pub(super) fn run_stopping(
         gate,
         request,
         // Before anybody is told of the start: no clock that is watched from outside may run ahead of this one.
-        deadline: Deadline::start(gate.bound(Meter::Elapse)),
+        deadline: Deadline::after(time),
     };
     gate.started();
     guest.run_on_its_own_stack()

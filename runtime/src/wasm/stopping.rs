@@ -10,6 +10,7 @@ use stockade_policies::{Meter, Plan, PolicyStore, Principal, Source, SourceKind,
 use super::engine::{self, Stopping};
 use super::program::Program;
 use super::run::{compile, run_stopping};
+use crate::deadline::allowance;
 use crate::execute::Ended;
 use crate::gate::Gate;
 use crate::layer::{Layer, Layers};
@@ -133,7 +134,13 @@ fn run(text: &str, gate: &Arc<Gate>, stopping: Stopping, invoke: Option<&str>) -
     request.invoke = invoke.map(str::to_owned);
     let (gate, (sender, receiver)) = (Arc::clone(gate), mpsc::channel());
     thread::spawn(move || {
-        let ended = run_stopping(request.guest.bytes(), &request, &gate, stopping);
+        let ended = run_stopping(
+            request.guest.bytes(),
+            &request,
+            &gate,
+            allowance(gate.bound(Meter::Elapse)),
+            stopping,
+        );
         sender.send(ended).unwrap_or_default();
     });
     match receiver.recv_timeout(LONG) {
@@ -278,7 +285,13 @@ fn names_that_the_guest_took_stay_its_own() {
     assert_eq!(ended.class.ok(), Some(Class::Completed));
     let mut request = Request::wasm("tested", EVERYTHING);
     request.invoke = Some(start);
-    let refused = run_stopping(request.guest.bytes(), &request, &gate, Stopping::Page);
+    let refused = run_stopping(
+        request.guest.bytes(),
+        &request,
+        &gate,
+        allowance(gate.bound(Meter::Elapse)),
+        Stopping::Page,
+    );
     let error = refused.err().map(|error| error.to_string()).unwrap_or_default();
     assert!(error.ends_with("it exports `stockade#start`, `run`"), "{error}");
 }

@@ -1,6 +1,7 @@
 //! What a worker and its supervisor say to each other.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use stockade_policies::Plan;
@@ -21,6 +22,7 @@ pub(super) enum ToWorker<'a> {
         /// `None` where the worker has it: plans are large, and callers who come again have the same.
         plan: Option<&'a Plan>,
         layers: Layers,
+        spent: Duration,
     },
     /// Attempt this, so confined.
     Attempt(&'a Deed, Confinement),
@@ -33,6 +35,7 @@ pub(super) enum FromSupervisor {
         request: Box<Request>,
         plan: Option<Box<Plan>>,
         layers: Layers,
+        spent: Duration,
     },
     Attempt(Deed, Confinement),
 }

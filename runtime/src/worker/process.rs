@@ -247,6 +247,7 @@ impl Worker {
             request: &job.request,
             plan: (!is_known).then_some(&job.plan),
             layers: job.layers,
+            spent: job.spent,
         };
         if self.hand_over(&order).is_err() {
             return Ok((self.died(None), false));

@@ -78,7 +78,12 @@ fn serve_guests(supervisor: &OsStr) -> io::Result<()> {
     frame::write(&mut stream, &FromWorker::Ready)?;
     loop {
         match reader.read::<FromSupervisor>(&mut stream, frame::MOST_BYTES)? {
-            Received::Message(FromSupervisor::Run { request, plan, layers }) => {
+            Received::Message(FromSupervisor::Run {
+                request,
+                plan,
+                layers,
+                spent,
+            }) => {
                 frame::write(&mut stream, &FromWorker::Preparing)?;
                 known = plan.map(|plan| *plan).or(known);
                 let plan = known
@@ -88,6 +93,7 @@ fn serve_guests(supervisor: &OsStr) -> io::Result<()> {
                     request: *request,
                     plan,
                     layers,
+                    spent,
                 };
                 if let Err(error) = seal(&mut sealed, Confinement::of(&job)) {
                     let failure = RuntimeError::Request(format!("a worker could not be confined: {error}"));

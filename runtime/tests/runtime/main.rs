@@ -9,6 +9,7 @@
 )]
 
 mod boundaries;
+mod chains;
 mod modules;
 mod outcomes;
 mod outer;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         outcomes::trials(),
         requests::trials(),
         modules::trials(),
+        chains::trials(),
         schemas::trials(),
         sessions::trials(),
     ];
