@@ -11,7 +11,9 @@ fn main() -> io::Result<()> {
     let mut files = Vec::new();
     collect(&root, &mut files)?;
     files.sort();
-    fs::write(out.join("corpus.rs"), embedded(&root, &files))?;
+    let (modules, texts): (Vec<_>, Vec<_>) = files.into_iter().partition(|path| is_named(path, "wasm"));
+    fs::write(out.join("corpus.rs"), embedded_texts(&root, &texts))?;
+    fs::write(out.join("modules.rs"), embedded_modules(&modules))?;
     compile_extension(&root.join("fixtures/extension.c"), &out.join("extension.so"))
 }
 
@@ -21,23 +23,39 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         let path = entry?.path();
         if path.is_dir() {
             collect(&path, files)?;
-        } else if path.extension().is_some_and(|kind| kind == "yaml" || kind == "sql") {
+        } else if ["yaml", "sql", "wasm"].iter().any(|ending| is_named(&path, ending)) {
             files.push(path);
         }
     }
     Ok(())
 }
 
+fn is_named(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|kind| kind == ending)
+}
+
 /// `&[(path below corpora, text)]`
-fn embedded(root: &Path, files: &[PathBuf]) -> String {
+fn embedded_texts(root: &Path, files: &[PathBuf]) -> String {
+    list(files, "include_str!", |file| {
+        file.strip_prefix(root).unwrap_or(file).display().to_string()
+    })
+}
+
+/// `&[(name, bytes)]`
+fn embedded_modules(files: &[PathBuf]) -> String {
+    list(files, "include_bytes!", |file| {
+        file.file_stem().unwrap_or_default().display().to_string()
+    })
+}
+
+fn list(files: &[PathBuf], including: &str, name: impl Fn(&Path) -> String) -> String {
     let mut list = String::from("&[\n");
     for file in files {
-        let name = file.strip_prefix(root).unwrap_or(file);
         // Writing to a string cannot fail.
         writeln!(
             list,
-            "({:?}, include_str!({:?})),",
-            name.display().to_string(),
+            "({:?}, {including}({:?})),",
+            name(file),
             file.display().to_string()
         )
         .unwrap_or_default();

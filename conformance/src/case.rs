@@ -1,5 +1,7 @@
 //! One case: what a guest tries, and what must become of it.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::IntoDeserializer;
@@ -79,6 +81,9 @@ pub enum Program {
         signature: Option<Vec<u8>>,
     },
 }
+
+/// Modules that were compiled from another language, by name.
+pub type Modules = BTreeMap<String, Cow<'static, [u8]>>;
 
 /// How a module is written down.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,20 +238,22 @@ impl Case {
         matches!(self.kind, Kind::Benign(_))
     }
 
-    /// Reads a case from YAML.
+    /// Reads a case from YAML. It may name any of `modules`.
     ///
     /// # Errors
     /// [`CaseError`] for YAML that is not a case, and for a case that contradicts itself.
-    pub fn parse(id: &str, file: &str, text: &str) -> Result<Self, CaseError> {
+    pub fn parse(id: &str, file: &str, text: &str, modules: &Modules) -> Result<Self, CaseError> {
         let written: Written = serde_yaml::from_str(text).map_err(|error| CaseError::Syntax {
             file: file.to_owned(),
             line: error.location().map_or(1, |at| at.line()),
             reason: error.to_string(),
         })?;
-        written.into_case(id).map_err(|reason| CaseError::Contradiction {
-            file: file.to_owned(),
-            reason,
-        })
+        written
+            .into_case(id, modules)
+            .map_err(|reason| CaseError::Contradiction {
+                file: file.to_owned(),
+                reason,
+            })
     }
 }
 
@@ -307,6 +314,7 @@ struct WrittenGuest {
     wat: Option<String>,
     made: Option<Measures>,
     hex: Option<String>,
+    module: Option<String>,
     invoke: Option<String>,
     #[serde(default)]
     arguments: Vec<String>,
@@ -329,7 +337,7 @@ fn one_or_many<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<String>, D::E
 }
 
 impl Written {
-    fn into_case(self, id: &str) -> Result<Case, String> {
+    fn into_case(self, id: &str, modules: &Modules) -> Result<Case, String> {
         if self.why.trim().is_empty() {
             return Err("`why` is empty: say why the case matters".to_owned());
         }
@@ -352,7 +360,7 @@ impl Written {
             entities: self.entities,
             fixture: self.fixture,
             damage: self.damage,
-            program: self.guest.into_program()?,
+            program: self.guest.into_program(modules)?,
             expect: self.expect,
             kind,
         })
@@ -440,20 +448,24 @@ impl Written {
 }
 
 impl WrittenGuest {
-    fn into_program(self) -> Result<Program, String> {
+    fn into_program(self, modules: &Modules) -> Result<Program, String> {
         let signature = self.signature.as_deref().map(from_written_hex).transpose()?;
-        let code = match (self.sql, self.wat, self.made, self.hex) {
-            (Some(sql), None, None, None) => {
+        let code = match (self.sql, self.wat, self.made, self.hex, self.module) {
+            (Some(sql), None, None, None, None) => {
                 let is_called = self.invoke.is_some() || !self.arguments.is_empty() || !self.input.is_empty();
                 if is_called || signature.is_some() {
                     return Err("`invoke`, `arguments`, `input` and `signature` belong to modules".to_owned());
                 }
                 return Ok(Program::Sql(sql));
             }
-            (None, Some(text), None, None) => Code::Text(text),
-            (None, None, Some(measures), None) => Code::Made(measures),
-            (None, None, None, Some(hex)) => Code::Bytes(from_written_hex(&hex)?),
-            _ => return Err("a guest is one of `sql`, `wat`, `made` and `hex`".to_owned()),
+            (None, Some(text), None, None, None) => Code::Text(text),
+            (None, None, Some(measures), None, None) => Code::Made(measures),
+            (None, None, None, Some(hex), None) => Code::Bytes(from_written_hex(&hex)?),
+            (None, None, None, None, Some(name)) => match modules.get(&name) {
+                Some(bytes) => Code::Bytes(bytes.to_vec()),
+                None => return Err(format!("there is no `{name}.wasm` in the folder `modules`")),
+            },
+            _ => return Err("a guest is one of `sql`, `wat`, `made`, `hex` and `module`".to_owned()),
         };
         Ok(Program::Module {
             code,

@@ -1,14 +1,18 @@
 //! Where cases come from: the corpus in this binary, or files.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::case::{Case, CaseError};
+use crate::case::{Case, CaseError, Modules};
 use crate::variant::variants;
 
 /// `(path below corpora, text)` of every case and fixture.
 static EMBEDDED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/corpus.rs"));
+
+/// `(name, bytes)` of every module.
+static EMBEDDED_MODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
 /// Cases, and the fixtures they name.
 #[derive(Debug, Clone)]
@@ -83,7 +87,7 @@ impl Corpus {
         let cases = cases
             .iter()
             .filter_map(|(name, text)| Some((name.strip_suffix(".yaml")?, *name, *text)));
-        let corpus = Self::parse(cases, fixtures)?;
+        let corpus = Self::parse(cases, fixtures, &embedded_modules())?;
         corpus.checked("the embedded corpus")
     }
 
@@ -134,11 +138,12 @@ impl Corpus {
     fn parse<'a>(
         files: impl Iterator<Item = (&'a str, &'a str, &'a str)>,
         fixtures: BTreeMap<String, String>,
+        modules: &Modules,
     ) -> Result<Self, CorpusError> {
         let mut cases = Vec::new();
         let mut errors = Vec::new();
         for (id, file, text) in files {
-            match Case::parse(id, file, text) {
+            match Case::parse(id, file, text, modules) {
                 Ok(case) => cases.push(case),
                 Err(error) => errors.push(error),
             }
@@ -183,20 +188,15 @@ impl Corpus {
     }
 
     fn add_files(&mut self, path: &Path) -> Result<(), CorpusError> {
-        let read_error = |source| CorpusError::Read {
-            path: path.to_owned(),
-            source,
-        };
         let root = corpus_root(path);
         self.add_fixtures(&root.join("fixtures"))?;
+        let mut modules = embedded_modules();
+        add_modules(&root.join("modules"), &mut modules)?;
         let mut files = Vec::new();
-        find_cases(path, &mut files).map_err(read_error)?;
+        find_cases(path, &mut files).map_err(|source| read_error(path, source))?;
         let mut texts = Vec::new();
         for file in files {
-            let text = fs::read_to_string(&file).map_err(|source| CorpusError::Read {
-                path: file.clone(),
-                source,
-            })?;
+            let text = fs::read_to_string(&file).map_err(|source| read_error(&file, source))?;
             let id = file
                 .strip_prefix(&root)
                 .unwrap_or(&file)
@@ -208,24 +208,15 @@ impl Corpus {
         let files = texts
             .iter()
             .map(|(id, file, text)| (id.as_str(), file.as_str(), text.as_str()));
-        self.cases.extend(Self::parse(files, BTreeMap::new())?.cases);
+        self.cases.extend(Self::parse(files, BTreeMap::new(), &modules)?.cases);
         Ok(())
     }
 
     fn add_fixtures(&mut self, folder: &Path) -> Result<(), CorpusError> {
-        let Ok(entries) = fs::read_dir(folder) else {
-            // A corpus of one's own need not have any: a case that names one is told so.
-            return Ok(());
-        };
-        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-            if path.extension().is_some_and(|kind| kind == "sql") {
-                let text = fs::read_to_string(&path).map_err(|source| CorpusError::Read {
-                    path: path.clone(),
-                    source,
-                })?;
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                self.fixtures.insert(name, text);
-            }
+        for path in files_named(folder, "sql") {
+            let text = fs::read_to_string(&path).map_err(|source| read_error(&path, source))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            self.fixtures.insert(name, text);
         }
         Ok(())
     }
@@ -259,6 +250,38 @@ impl Corpus {
                 twin: twin.clone(),
             }),
         }
+    }
+}
+
+fn embedded_modules() -> Modules {
+    let modules = EMBEDDED_MODULES.iter();
+    modules
+        .map(|(name, bytes)| ((*name).to_owned(), Cow::Borrowed(*bytes)))
+        .collect()
+}
+
+fn add_modules(folder: &Path, modules: &mut Modules) -> Result<(), CorpusError> {
+    for path in files_named(folder, "wasm") {
+        let bytes = fs::read(&path).map_err(|source| read_error(&path, source))?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        modules.insert(name, Cow::Owned(bytes));
+    }
+    Ok(())
+}
+
+/// The files with this ending. A corpus of one's own need not have the folder: a case that names what is not there is told so.
+fn files_named(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|kind| kind == ending))
+        .collect()
+}
+
+fn read_error(path: &Path, source: io::Error) -> CorpusError {
+    CorpusError::Read {
+        path: path.to_owned(),
+        source,
     }
 }
 

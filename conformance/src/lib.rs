@@ -25,7 +25,7 @@ mod stage;
 mod subject;
 mod variant;
 
-pub use case::{Attack, Benign, Case, CaseError, Code, Expected, Kind, Program, Regression, Threat};
+pub use case::{Attack, Benign, Case, CaseError, Code, Expected, Kind, Modules, Program, Regression, Threat};
 pub use corpus::{Corpus, CorpusError};
 pub use damage::Damage;
 pub use effect::{After, Cell, Effects, Returns, Sighting};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use stockade_conformance::{Corpus, Kind, Program, Threat};
+use stockade_conformance::{Code, Corpus, Kind, Program, Threat};
 
 /// Ids that cases must cite in `source`.
 const PROMISES: &[&str] = &[
@@ -502,7 +502,14 @@ const ATTACKS_OF_MODULES: &[(&str, &[&str])] = &[
 
 /// What is wrong with the corpus; empty when all is well.
 pub fn faults(corpus: &Corpus) -> Vec<String> {
-    [promises(corpus), attacks(corpus), depth(corpus), size(corpus)].concat()
+    [
+        promises(corpus),
+        attacks(corpus),
+        depth(corpus),
+        size(corpus),
+        plugins(corpus),
+    ]
+    .concat()
 }
 
 fn promises(corpus: &Corpus) -> Vec<String> {
@@ -554,6 +561,22 @@ fn depth(corpus: &Corpus) -> Vec<String> {
                 case.id
             )
         })
+        .collect()
+}
+
+/// A guard that only meets modules written by hand was never shown what compilers make.
+fn plugins(corpus: &Corpus) -> Vec<String> {
+    const LEAST: usize = 10;
+    const SMALLEST: usize = 16 << 10;
+    let is_compiled = |program: &Program| matches!(program, Program::Module { code: Code::Bytes(bytes), .. } if bytes.len() >= SMALLEST);
+    let cases = corpus.cases().iter();
+    let count = cases
+        .filter(|case| case.is_benign() && is_compiled(&case.program))
+        .count();
+    let is_enough = count >= LEAST;
+    (!is_enough)
+        .then(|| format!("{count} honest modules from a compiler, and there must be {LEAST}"))
+        .into_iter()
         .collect()
 }
 
