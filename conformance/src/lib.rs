@@ -3,7 +3,7 @@
 //! A [`Case`] says what a guest tries, what must become of it and what it does when nobody stops it. A [`Subject`] runs
 //! it on a [`Stage`]; what is [`Observed`] there, from outside, the [`oracle`] judges. [`replay`] does that for a whole
 //! [`Corpus`], [`endure`] for thousands of attacks in random order; a [`Matrix`] shows which layer stops which attack. [`variants`] writes an attack in other words, and
-//! [`boundary`] walks up to a bound and one step past it.
+//! [`boundary`] walks up to a bound and one step past it, and [`grants`] takes away one action at a time.
 //!
 //! A program that replays must call [`enter`] as the first line of its `main`.
 
@@ -14,6 +14,7 @@ mod damage;
 mod dice;
 mod effect;
 mod endurance;
+pub mod grants;
 mod janitor;
 mod made;
 mod matrix;

@@ -1,7 +1,7 @@
 //! Every case of the corpus, played in every way that proves it. One trial each: `reference::sql/attach-…`.
 //!
-//! Beside them: variants of each attack in SQL, each meter of SQL at its bound and one past it, and what the corpus must
-//! hold as a whole.
+//! Beside them: variants of each attack in SQL, each meter at its bound and one past it, each action granted
+//! and withheld, and what the corpus must hold as a whole.
 
 mod coverage;
 
@@ -10,7 +10,9 @@ use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Failed, Trial as TestTrial};
 use stockade_conformance::boundary::{Pair, Side, pairs};
+use stockade_conformance::grants;
 use stockade_conformance::{Case, Corpus, Laboratory, Rigour, Trial, play, variants};
+use stockade_policies::Action;
 
 /// What the variants follow from. Another seed is a nightly's, or `policyctl replay --variants`.
 const SEED: u64 = 20_260_221;
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let mut trials: Vec<TestTrial> = cases.clone().flat_map(|case| tests(case, &corpus)).collect();
     trials.extend(cases.flat_map(|case| variant_tests(case, &corpus)));
     trials.extend(pairs().into_iter().flat_map(boundary_tests));
+    trials.extend(Action::all().flat_map(grant_tests));
     trials.push(TestTrial::test("coverage", {
         let corpus = Arc::clone(&corpus);
         move || passed(&coverage::faults(&corpus))
@@ -79,6 +82,15 @@ fn boundary_tests(pair: Pair) -> Vec<TestTrial> {
         })
     };
     Side::ALL.into_iter().map(test).collect()
+}
+
+fn grant_tests(action: Action) -> Vec<TestTrial> {
+    let test = |side: grants::Side| {
+        TestTrial::test(format!("grants::{}", grants::name(action, side)), move || {
+            passed(&grants::play(action, side, laboratory()?)?)
+        })
+    };
+    grants::Side::ALL.into_iter().map(test).collect()
 }
 
 fn run(case: &Case, trial: Trial, corpus: &Corpus) -> Result<(), Failed> {

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use stockade_conformance::{Code, Corpus, Kind, Program, Threat};
+use stockade_conformance::{Case, Code, Corpus, Kind, Program, Threat};
+use stockade_runtime::Layer;
 
 /// Ids that cases must cite in `source`.
 const PROMISES: &[&str] = &[
@@ -508,6 +509,7 @@ pub fn faults(corpus: &Corpus) -> Vec<String> {
         depth(corpus),
         size(corpus),
         plugins(corpus),
+        layers(corpus),
     ]
     .concat()
 }
@@ -546,7 +548,7 @@ fn attacks(corpus: &Corpus) -> Vec<String> {
 fn depth(corpus: &Corpus) -> Vec<String> {
     use Threat as T;
     let reaches_beyond = [T::Files, T::Code, T::Time, T::Memory, T::Storage, T::Host];
-    let is_alone = |case: &&stockade_conformance::Case| {
+    let is_alone = |case: &&Case| {
         case.attack().is_some_and(|attack| {
             reaches_beyond.contains(&attack.threat) && attack.stopped_by.len() < 2 && attack.single.is_none()
         })
@@ -578,6 +580,18 @@ fn plugins(corpus: &Corpus) -> Vec<String> {
         .then(|| format!("{count} honest modules from a compiler, and there must be {LEAST}"))
         .into_iter()
         .collect()
+}
+
+/// A layer that stops nothing is none.
+fn layers(corpus: &Corpus) -> Vec<String> {
+    let stops = |layer: Layer| {
+        let attacks = corpus.cases().iter().filter_map(Case::attack);
+        attacks
+            .flat_map(|attack| &attack.stopped_by)
+            .any(|named| *named == layer)
+    };
+    let idle = Layer::ALL.iter().filter(|layer| !stops(**layer));
+    idle.map(|layer| format!("`{layer}` stops no attack")).collect()
 }
 
 fn size(corpus: &Corpus) -> Vec<String> {
