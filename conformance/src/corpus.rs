@@ -1,11 +1,13 @@
 //! Where cases come from: the corpus in this binary, or files.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use crate::case::{Case, CaseError, Modules};
+use crate::report::CaseReport;
+use crate::suite::Shard;
 use crate::variant::variants;
 
 /// `(path below corpora, text)` of every case and fixture.
@@ -120,6 +122,23 @@ impl Corpus {
         let more: Vec<Case> = self.cases.iter().flat_map(|case| variants(case, count, seed)).collect();
         self.cases.extend(more);
         self.cases.sort_by(|one, other| one.id.cmp(&other.id));
+        self
+    }
+
+    /// The cases that fall to one shard.
+    #[must_use]
+    pub fn shard(mut self, shard: Shard) -> Self {
+        let mut place = 0..;
+        self.cases
+            .retain(|_| place.next().is_some_and(|place| shard.has(place)));
+        self
+    }
+
+    /// The cases without those that are played already.
+    #[must_use]
+    pub fn without(mut self, played: &[CaseReport]) -> Self {
+        let played: BTreeSet<&str> = played.iter().map(|case| case.id.as_str()).collect();
+        self.cases.retain(|case| !played.contains(case.id.as_str()));
         self
     }
 

@@ -105,6 +105,7 @@ pub fn endure(
                         done: found.attacks,
                         total: times,
                         case: &case.id,
+                        report: None,
                     });
                 }
             });

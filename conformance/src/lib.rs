@@ -24,6 +24,7 @@ mod replay;
 mod report;
 mod stage;
 mod subject;
+mod suite;
 mod variant;
 
 pub use case::{Attack, Benign, Case, CaseError, Code, Expected, Kind, Modules, Program, Regression, Threat};
@@ -33,10 +34,11 @@ pub use effect::{After, Cell, Effects, Returns, Sighting};
 pub use endurance::{Endurance, EnduranceError, endure};
 pub use made::Measures;
 pub use matrix::{Matrix, Row, Worth};
-pub use replay::{Played, Progress, Rigour, Trial, TrialError, play, replay};
-pub use report::{CaseReport, Report, Tally, TrialReport, Verdict};
+pub use replay::{Manner, Played, Progress, Rigour, Trial, TrialError, play, replay};
+pub use report::{CaseReport, Report, ReportError, Summary, Tally, TrialReport, Verdict};
 pub use stage::{Stage, StageError};
 pub use subject::{Ablation, Laboratory, Observed, Reference, Subject, SubjectError, WhatEnded};
+pub use suite::{Machine, REPORT_VERSION, Shard, Suite};
 pub use variant::variants;
 
 /// Makes this process a worker or a janitor if it was started as one; returns at once if not.

@@ -1,5 +1,6 @@
 //! Plays cases against subjects, several at a time.
 
+use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -46,9 +47,10 @@ impl Trial {
         }
     }
 
-    fn subject(self, case: &Case, laboratory: &Arc<Laboratory>) -> Box<dyn Subject> {
+    fn subject(self, case: &Case, without: Option<Layer>, laboratory: &Arc<Laboratory>) -> Box<dyn Subject> {
         let layers = match self {
-            Self::Fenced => return Box::new(Reference::new(laboratory)),
+            Self::Fenced if without.is_none() => return Box::new(Reference::new(laboratory)),
+            Self::Fenced => Layers::ALL,
             Self::Control | Self::Undefended => Layers::NONE,
             Self::Alone(layer) => Layers::from_iter([layer]),
             Self::Without(layer) => Layers::ALL.without(layer),
@@ -58,7 +60,31 @@ impl Trial {
                 .iter()
                 .fold(Layers::ALL, |layers, layer| layers.without(*layer)),
         };
+        let layers = without.map_or(layers, |layer| layers.without(layer));
         Box::new(Ablation::new(laboratory, self.name(), layers))
+    }
+}
+
+impl FromStr for Trial {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let layer = |name: &str| Layer::ALL.iter().copied().find(|layer| layer.name() == name);
+        let trial = match name.split_once('/') {
+            Some(("alone", name)) => layer(name).map(Self::Alone),
+            Some(("without", name)) => layer(name).map(Self::Without),
+            _ => [Self::Fenced, Self::Control, Self::Missing, Self::Undefended]
+                .into_iter()
+                .find(|trial| trial.name() == name),
+        };
+        trial.ok_or_else(|| format!("`{name}` is no trial"))
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Trial {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -69,7 +95,8 @@ impl serde::Serialize for Trial {
 }
 
 /// The ways in which each case is played.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Rigour {
     /// Fenced, and undefended to see that the harm is real.
     Standard,
@@ -152,8 +179,19 @@ pub struct Played {
 /// # Errors
 /// [`TrialError`] where nobody knows what happened: never a pass.
 pub fn play(case: &Case, trial: Trial, corpus: &Corpus, laboratory: &Arc<Laboratory>) -> Result<Played, TrialError> {
+    play_without(case, trial, None, corpus, laboratory)
+}
+
+/// As [`play`], with one layer less than the trial has.
+fn play_without(
+    case: &Case,
+    trial: Trial,
+    without: Option<Layer>,
+    corpus: &Corpus,
+    laboratory: &Arc<Laboratory>,
+) -> Result<Played, TrialError> {
     let stage = Stage::set(case, corpus)?;
-    let observed = match trial.subject(case, laboratory).run(case, &stage) {
+    let observed = match trial.subject(case, without, laboratory).run(case, &stage) {
         // Only a case that is about the file says what must become of a file that cannot be used.
         Err(SubjectError::Runtime(RuntimeError::Database { reason, .. })) if is_about_the_file(case) => {
             Observed::unusable(reason)
@@ -190,16 +228,30 @@ pub struct Progress<'a> {
     pub total: usize,
     /// The case just done.
     pub case: &'a str,
+    /// What came of it; nothing where only attacks are counted.
+    pub report: Option<&'a CaseReport>,
 }
 
-/// Plays every case of the corpus, `jobs` at a time.
+/// How a corpus is played.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// The ways in which each case is played.
+    pub rigour: Rigour,
+    /// How often each of them: a verdict that is not always the same is none.
+    pub repeat: u32,
+    /// Cases at a time.
+    pub jobs: usize,
+    /// A layer that is taken away from every trial, to see that it is missed.
+    pub without: Option<Layer>,
+}
+
+/// Plays every case of the corpus in this manner.
 ///
 /// The reports come in the order of the corpus. A trial without a verdict is [`Verdict::Unknown`], never a pass.
 pub fn replay(
     corpus: &Corpus,
-    rigour: Rigour,
+    manner: Manner,
     laboratory: &Arc<Laboratory>,
-    jobs: usize,
     progress: &(dyn Fn(Progress<'_>) + Sync),
 ) -> Vec<CaseReport> {
     let cases = corpus.cases();
@@ -207,16 +259,17 @@ pub fn replay(
     let done = AtomicUsize::new(0);
     let reports = Mutex::new(Vec::with_capacity(cases.len()));
     thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
+        for _ in 0..manner.jobs.max(1) {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let report = play_all(case, rigour, corpus, laboratory);
-                    reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+                    let report = play_all(case, manner, corpus, laboratory);
                     progress(Progress {
                         done: done.fetch_add(1, Ordering::Relaxed) + 1,
                         total: cases.len(),
                         case: &case.id,
+                        report: Some(&report),
                     });
+                    reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
                 }
             });
         }
@@ -226,11 +279,12 @@ pub fn replay(
     reports
 }
 
-fn play_all(case: &Case, rigour: Rigour, corpus: &Corpus, laboratory: &Arc<Laboratory>) -> CaseReport {
+fn play_all(case: &Case, manner: Manner, corpus: &Corpus, laboratory: &Arc<Laboratory>) -> CaseReport {
     let mut report = CaseReport::new(case);
-    for trial in rigour.trials(case) {
+    let trials = manner.rigour.trials(case);
+    for trial in (0..manner.repeat.max(1)).flat_map(|_| trials.iter().copied()) {
         let begun = Instant::now();
-        let played = play(case, trial, corpus, laboratory);
+        let played = play_without(case, trial, manner.without, corpus, laboratory);
         let verdict = match &played {
             Ok(played) if played.faults.is_empty() => Verdict::Passed,
             Ok(played) => Verdict::Failed(played.faults.clone()),

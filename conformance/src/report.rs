@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
-use stockade_runtime::{Class, Layer, Outcome};
+use serde::{Deserialize, Serialize};
+use stockade_runtime::{Class, Event, Layer, Outcome};
 
 use crate::case::{Case, Expected, Kind, Threat};
 use crate::replay::Trial;
+use crate::suite::{Machine, Shard, Suite};
+
+/// Events of a trail that a report keeps: its beginning. How it ends, the outcome says.
+const MOST_EVENTS: usize = 40;
 
 /// What came of one trial.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "verdict", content = "because")]
 pub enum Verdict {
     /// What had to happen happened.
@@ -22,7 +26,7 @@ pub enum Verdict {
 }
 
 /// One trial of a case.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrialReport {
     /// How the case was played.
     pub trial: Trial,
@@ -37,10 +41,14 @@ pub struct TrialReport {
     pub guest_ms: u64,
     /// Wall-clock time of the whole trial, in milliseconds.
     pub total_ms: u64,
+    /// What the guest asked and was answered, from the beginning; of the run as users run it only, and not all of a long one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trail: Vec<Event>,
 }
 
 /// All trials of a case.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CaseReport {
     /// The case.
     pub id: String,
@@ -78,7 +86,11 @@ impl CaseReport {
             class: outcome.map(|outcome| outcome.class),
             layer: outcome.and_then(|outcome| outcome.layer),
             guest_ms: outcome.map_or(0, |outcome| outcome.wall_us / 1000),
-            total_ms: u64::try_from(total.as_millis()).unwrap_or(u64::MAX),
+            total_ms: millis(total),
+            trail: match (trial, outcome) {
+                (Trial::Fenced, Some(outcome)) => outcome.trail.events().iter().take(MOST_EVENTS).cloned().collect(),
+                _ => Vec::new(),
+            },
         });
     }
 
@@ -134,13 +146,23 @@ impl CaseReport {
         self.threat.is_some() && has(Trial::Fenced) && !has(Trial::Control)
     }
 
+    /// Trials of one kind whose verdicts differ: nobody knows which of them is true.
+    #[must_use]
+    pub fn is_flaky(&self) -> bool {
+        let differs = |one: &TrialReport| {
+            let mut same = self.trials.iter().filter(|other| other.trial == one.trial);
+            same.any(|other| (other.verdict == Verdict::Passed) != (one.verdict == Verdict::Passed))
+        };
+        self.trials.iter().any(differs)
+    }
+
     fn slowest_ms(&self) -> u64 {
         self.trials.iter().map(|trial| trial.total_ms).max().unwrap_or(0)
     }
 }
 
 /// How many of the cases played the subject held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tally {
     /// All.
     pub cases: usize,
@@ -150,11 +172,9 @@ pub struct Tally {
     pub undetected: usize,
 }
 
-/// What a replay found.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
-    /// The subject.
-    pub subject: String,
+/// The cases of a report, counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
     /// Attacks, by what the attacker is after.
     pub attacks: BTreeMap<Threat, Tally>,
     /// Honest guests.
@@ -165,24 +185,22 @@ pub struct Report {
     pub harmful: usize,
     /// Attacks that this build cannot play undefended, because what they use is not compiled in.
     pub compiled_out: usize,
+    /// Cases that failed.
+    pub failed: usize,
     /// Cases without a verdict.
     pub unknown: usize,
+    /// Cases with trials whose verdicts differ.
+    pub flaky: usize,
     /// The case with the slowest trial, and its milliseconds.
     pub slowest: Option<(String, u64)>,
-    /// Wall-clock time of the replay, in milliseconds.
-    pub total_ms: u64,
-    /// Every case.
-    pub cases: Vec<CaseReport>,
 }
 
-impl Report {
-    /// Adds up the cases.
-    #[must_use]
-    pub fn of(subject: impl Into<String>, cases: Vec<CaseReport>, total: Duration) -> Self {
+impl Summary {
+    fn of(cases: &[CaseReport]) -> Self {
         let mut attacks: BTreeMap<Threat, Tally> = BTreeMap::new();
         let mut benign = Tally::default();
         let mut regressions = Tally::default();
-        for case in &cases {
+        for case in cases {
             let tally = match case.threat {
                 Some(threat) => attacks.entry(threat).or_default(),
                 None if case.is_regression => &mut regressions,
@@ -192,24 +210,157 @@ impl Report {
             tally.held += usize::from(case.held());
             tally.undetected += usize::from(case.is_undetected());
         }
+        let count = |is: fn(&CaseReport) -> bool| cases.iter().filter(|case| is(case)).count();
         let slowest = cases.iter().max_by_key(|case| case.slowest_ms());
         Self {
-            subject: subject.into(),
             attacks,
             benign,
             regressions,
-            harmful: cases.iter().filter(|case| case.is_harmful()).count(),
-            compiled_out: cases.iter().filter(|case| case.is_compiled_out()).count(),
-            unknown: cases.iter().filter(|case| case.is_unknown()).count(),
+            harmful: count(CaseReport::is_harmful),
+            compiled_out: count(CaseReport::is_compiled_out),
+            failed: count(|case| !case.passed() && !case.is_unknown()),
+            unknown: count(CaseReport::is_unknown),
+            flaky: count(CaseReport::is_flaky),
             slowest: slowest.map(|case| (case.id.clone(), case.slowest_ms())),
-            total_ms: u64::try_from(total.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// What a replay found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// What was played.
+    pub suite: Suite,
+    /// On what.
+    pub machine: Machine,
+    /// The subject.
+    pub subject: String,
+    /// Which part of the suite, where it was not all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
+    /// Wall-clock time of the replay, in milliseconds; of shards, all together.
+    pub total_ms: u64,
+    /// The cases, counted.
+    pub summary: Summary,
+    /// Every case, in the order of the corpus.
+    pub cases: Vec<CaseReport>,
+}
+
+impl Report {
+    /// Adds up the cases.
+    #[must_use]
+    pub fn of(subject: impl Into<String>, suite: Suite, cases: Vec<CaseReport>, total: Duration) -> Self {
+        Self {
+            suite,
+            machine: Machine::this(),
+            subject: subject.into(),
+            shard: None,
+            total_ms: millis(total),
+            summary: Summary::of(&cases),
             cases,
         }
     }
 
-    /// Whether every case passed. A replay of nothing did not.
+    /// Whether every case passed. A replay of nothing did not, unless it was a shard to which nothing fell.
     #[must_use]
     pub fn passed(&self) -> bool {
-        !self.cases.is_empty() && self.cases.iter().all(CaseReport::passed)
+        (self.shard.is_some() || !self.cases.is_empty()) && self.cases.iter().all(CaseReport::passed)
     }
+
+    /// Reads a report.
+    ///
+    /// # Errors
+    /// [`ReportError`] for text that is no report of this version, or one whose figures do not follow from its cases.
+    pub fn parse(name: &str, text: &str) -> Result<Self, ReportError> {
+        let wrong = |reason: String| ReportError {
+            name: name.to_owned(),
+            reason,
+        };
+        let document: serde_json::Value =
+            serde_json::from_str(text).map_err(|error| wrong(format!("this is no JSON: {error}")))?;
+        let version = &document["suite"]["report"];
+        if version != crate::suite::REPORT_VERSION {
+            return Err(wrong(match version {
+                serde_json::Value::Null => "this is no report of a replay: it has no `suite.report`".to_owned(),
+                other => format!(
+                    "it is a report of version {other}, and this program reads version {}: play it again",
+                    crate::suite::REPORT_VERSION
+                ),
+            }));
+        }
+        let report: Self = serde_json::from_value(document).map_err(|error| wrong(error.to_string()))?;
+        if report.summary != Summary::of(&report.cases) {
+            return Err(wrong("its `summary` does not follow from its `cases`".to_owned()));
+        }
+        Ok(report)
+    }
+
+    /// One report of all shards.
+    ///
+    /// # Errors
+    /// [`ReportError`] where they are not the shards of one replay, or not all of them.
+    pub fn merged(reports: Vec<(String, Self)>) -> Result<Self, ReportError> {
+        let mut reports = reports.into_iter();
+        let Some((first_name, mut all)) = reports.next() else {
+            return Err(ReportError {
+                name: "no file".to_owned(),
+                reason: "there is nothing to merge".to_owned(),
+            });
+        };
+        let mut shards = vec![all.shard];
+        for (name, report) in reports {
+            let wrong = |reason: String| ReportError {
+                name: name.clone(),
+                reason,
+            };
+            if let Some(what) = all.differs(&report) {
+                return Err(wrong(format!("it is of another {what} than `{first_name}`")));
+            }
+            if let Some(twice) = report
+                .cases
+                .iter()
+                .find(|case| all.cases.iter().any(|other| other.id == case.id))
+            {
+                return Err(wrong(format!("it has `{}`, and so has a report before it", twice.id)));
+            }
+            all.total_ms += report.total_ms;
+            all.cases.extend(report.cases);
+            shards.push(report.shard);
+        }
+        if let Some(reason) = Shard::missing(&shards) {
+            return Err(ReportError {
+                name: first_name,
+                reason,
+            });
+        }
+        all.shard = None;
+        all.cases.sort_by(|one, other| one.id.cmp(&other.id));
+        all.summary = Summary::of(&all.cases);
+        Ok(all)
+    }
+
+    fn differs(&self, other: &Self) -> Option<&'static str> {
+        if self.suite != other.suite {
+            return Some("suite or corpus");
+        }
+        if self.subject != other.subject {
+            return Some("subject");
+        }
+        (self.machine.layers != other.machine.layers).then_some("machine, with other layers in force,")
+    }
+}
+
+/// Why a file is not a report, or reports do not go together.
+#[derive(Debug, thiserror::Error)]
+#[error("`{name}`: {reason}")]
+pub struct ReportError {
+    /// The file.
+    pub name: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -14,6 +14,7 @@ use crate::layers::Show;
 use crate::mutate::Mutate;
 use crate::prove::Prove;
 use crate::replay::Replay;
+use crate::report::ShowReport;
 use crate::run::Run;
 use crate::test::Test;
 
@@ -114,6 +115,15 @@ Examples:
   policyctl replay --shuffle 7 --times 2000     two thousand attacks in random order
   policyctl replay --subject undefended         the same attacks with no fence")]
     Replay(Replay),
+    /// Put the shards of a replay together, and show a replay's report in another form
+    #[command(after_help = "\
+Examples:
+  policyctl report --format html replay.json > replay.html
+  policyctl report shard-*.json
+  policyctl report --format markdown shard-*.json >> \"$GITHUB_STEP_SUMMARY\"
+
+Exit codes: 0 every verdict passed, 1 a verdict failed, 2 a case without a verdict, or files that are no reports or not of one replay.")]
+    Report(ShowReport),
     /// Say which layers this machine and this build have, and try them
     #[command(after_help = "\
 Examples:

@@ -11,10 +11,12 @@ mod fmt;
 mod github;
 mod guest_text;
 mod init;
+mod journal;
 mod layers;
 mod mutate;
 mod prove;
 mod replay;
+mod report;
 mod run;
 mod sarif;
 mod sources;
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Report(arguments) => report::report(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Diff(arguments) => diff::diff(&arguments),
         Command::Fmt(arguments) => fmt::fmt(&arguments),

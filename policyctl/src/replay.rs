@@ -1,17 +1,19 @@
 //! `policyctl replay`
 
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use stockade_conformance::{
-    CaseReport, Corpus, Endurance, Laboratory, Matrix, Progress, Report, Rigour, Tally, Trial, TrialReport, Verdict,
-    endure, replay as play,
+    Corpus, Endurance, Laboratory, Manner, Progress, Report, Rigour, Shard, Suite, endure, replay as play,
 };
 
-use crate::arguments::Format;
 use crate::exit::{Exit, Failure};
 use crate::guest_text::one_line;
+use crate::journal::{Header, Journal};
+use crate::report::people::tenths;
+use crate::report::{self, ReportFormat};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SubjectName {
@@ -50,13 +52,19 @@ pub(crate) struct Replay {
     /// Cases played at a time
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Play each trial so often: a case whose verdict is not always the same fails
+    #[arg(long, value_name = "N", default_value = "1", hide_default_value = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: u32,
+    /// Play one part of so many, `1/4` for the first of four; `policyctl report` puts them together
+    #[arg(long, value_name = "I/N", conflicts_with = "shuffle")]
+    pub shard: Option<Shard>,
+    /// Write each case to this file when it is done, and leave out what it has: to go on after an interruption
+    #[arg(long, value_name = "FILE", conflicts_with = "shuffle")]
+    pub journal: Option<PathBuf>,
     /// How to answer
     #[arg(long, value_enum, default_value = "human")]
-    pub format: Format,
+    pub format: ReportFormat,
 }
-
-/// What the marks of a matrix mean.
-const LEGEND: &str = "x  stops it alone, and others do too    X  nothing else stops it    .  does not stop it    ?  this build cannot tell\n";
 
 /// Replays cases, and says which attacks were stopped.
 pub(crate) fn replay(arguments: &Replay) -> Result<Exit, Failure> {
@@ -66,49 +74,75 @@ pub(crate) fn replay(arguments: &Replay) -> Result<Exit, Failure> {
         Corpus::select(&arguments.cases)?
     }
     .with_variants(arguments.variants, arguments.seed);
-    let jobs = arguments
-        .jobs
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))
-        .max(1);
     if let (Some(seed), Some(times)) = (arguments.shuffle, arguments.times) {
-        return shuffled(&corpus, seed, times, jobs, arguments.format);
+        return shuffled(&corpus, seed, times, jobs(arguments.jobs), arguments.format);
     }
-    let laboratory = Laboratory::new(jobs)?;
-    let begun = Instant::now();
-    let cases = play(&corpus, rigour(arguments), &laboratory, jobs, &show_progress);
-    clear_progress();
-    let report = Report::of(subject(arguments.subject), cases, begun.elapsed());
-    match arguments.format {
-        Format::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?,
-        Format::Human => {
-            if arguments.matrix {
-                writeln!(io::stdout(), "{}{LEGEND}", Matrix::of(&report.cases))?;
-            }
-            write!(io::stdout(), "{}", table(&report))?;
-            write!(io::stderr(), "{}", failures(&report))?;
-        }
-    }
-    Ok(if report.passed() {
-        Exit::Clean
-    } else if report.unknown > 0 {
-        Exit::NoAnswer
-    } else {
-        Exit::Findings
-    })
+    let report = played(arguments, corpus)?;
+    report::show(&report, arguments.format, arguments.matrix)?;
+    Ok(report::verdict(&report))
 }
 
-fn shuffled(corpus: &Corpus, seed: u64, times: u32, jobs: usize, format: Format) -> Result<Exit, Failure> {
+fn played(arguments: &Replay, corpus: Corpus) -> Result<Report, Failure> {
+    let begun = Instant::now();
+    let manner = Manner {
+        rigour: rigour(arguments),
+        repeat: arguments.repeat,
+        jobs: jobs(arguments.jobs),
+        without: None,
+    };
+    let suite = Suite::of(&corpus, manner.rigour, manner.repeat);
+    let corpus = match arguments.shard {
+        Some(shard) => corpus.shard(shard),
+        None => corpus,
+    };
+    let name = subject(arguments.subject);
+    let mut cases = match &arguments.journal {
+        None => play(&corpus, manner, &Laboratory::new(manner.jobs)?, &show_progress),
+        Some(path) => {
+            let header = Header {
+                suite: suite.clone(),
+                subject: name.to_owned(),
+                shard: arguments.shard,
+            };
+            let (journal, before) = Journal::open(path, &header)?;
+            let rest = corpus.without(&before);
+            let progress = |progress: Progress<'_>| {
+                journal.write(progress.report);
+                show_progress(progress);
+            };
+            let mut cases = play(&rest, manner, &Laboratory::new(manner.jobs)?, &progress);
+            journal.finish()?;
+            cases.extend(before);
+            cases
+        }
+    };
+    clear_progress();
+    cases.sort_by(|one, other| one.id.cmp(&other.id));
+    let mut report = Report::of(name, suite, cases, begun.elapsed());
+    report.shard = arguments.shard;
+    Ok(report)
+}
+
+/// As many as the machine has processors, where nobody says how many.
+pub(crate) fn jobs(wanted: Option<usize>) -> usize {
+    wanted
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))
+        .max(1)
+}
+
+fn shuffled(corpus: &Corpus, seed: u64, times: u32, jobs: usize, format: ReportFormat) -> Result<Exit, Failure> {
     let times = usize::try_from(times).map_err(Failure::new)?;
     let endured = endure(corpus, seed, times, jobs, &show_progress).map_err(Failure::new)?;
     clear_progress();
     match format {
-        Format::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&endured)?)?,
-        Format::Human => {
+        ReportFormat::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&endured)?)?,
+        ReportFormat::Human => {
             write!(io::stdout(), "{}", endured_in_words(&endured))?;
             for fault in &endured.faults {
                 writeln!(io::stderr(), "{}", one_line(fault))?;
             }
         }
+        _ => return Err(Failure::new("what `--shuffle` counts is shown as `human` or `json`")),
     }
     Ok(if endured.passed() {
         Exit::Clean
@@ -170,113 +204,4 @@ fn clear_progress() {
     if io::stderr().is_terminal() {
         write!(io::stderr(), "\r\x1b[K").unwrap_or_default();
     }
-}
-
-fn table(report: &Report) -> String {
-    let mut text = format!(
-        "{:<12} {:>8} {:>8} {:>11}\n",
-        "threat", "attacks", "stopped", "undetected"
-    );
-    let mut line = |name: &str, tally: Tally| {
-        let Tally {
-            cases,
-            held,
-            undetected,
-        } = tally;
-        text.push_str(&format!("{name:<12} {cases:>8} {held:>8} {undetected:>11}\n"));
-    };
-    let mut all = Tally::default();
-    for (threat, tally) in &report.attacks {
-        line(&threat.to_string(), *tally);
-        all.cases += tally.cases;
-        all.held += tally.held;
-        all.undetected += tally.undetected;
-    }
-    line("all attacks", all);
-    let Tally { cases, held, .. } = report.benign;
-    text.push('\n');
-    if cases > 0 {
-        text.push_str(&format!(
-            "honest guests: {cases}, completed {held}, refused {}\n",
-            cases - held
-        ));
-    }
-    let Tally { cases, held, .. } = report.regressions;
-    if cases > 0 {
-        text.push_str(&format!("old faults: {cases}, came back {}\n", cases - held));
-    }
-    text.push_str(&closing(report, all.cases));
-    text
-}
-
-fn closing(report: &Report, attacks: usize) -> String {
-    let mut text = String::new();
-    if report.subject == "reference" && attacks > 0 {
-        let harmful = report.harmful;
-        text.push_str(&format!(
-            "undefended, {harmful} of {attacks} attacks did their harm, seen from outside\n"
-        ));
-        if report.compiled_out > 0 {
-            text.push_str(&format!(
-                "{} could not be tried undefended: what they use is not compiled in\n",
-                report.compiled_out
-            ));
-        }
-    }
-    let proofs = layer_trials(report);
-    if proofs > 0 {
-        text.push_str(&format!(
-            "{proofs} runs with one layer alone, without one, or without all that stop an attack\n"
-        ));
-    }
-    let failed = report
-        .cases
-        .iter()
-        .filter(|case| !case.passed() && !case.is_unknown())
-        .count();
-    for (count, what) in [(failed, "failed"), (report.unknown, "without a verdict")] {
-        if count > 0 {
-            text.push_str(&format!("cases {what}: {count}\n"));
-        }
-    }
-    if let Some((case, millis)) = &report.slowest {
-        text.push_str(&format!(
-            "{} s in all; slowest {case}, {millis} ms\n",
-            tenths(report.total_ms)
-        ));
-    }
-    text
-}
-
-/// Runs that prove single layers.
-fn layer_trials(report: &Report) -> usize {
-    let is_proof = |trial: &&TrialReport| matches!(trial.trial, Trial::Alone(_) | Trial::Without(_) | Trial::Missing);
-    report
-        .cases
-        .iter()
-        .flat_map(|case| &case.trials)
-        .filter(is_proof)
-        .count()
-}
-
-fn tenths(millis: u64) -> String {
-    format!("{}.{}", millis / 1000, millis % 1000 / 100)
-}
-
-fn failures(report: &Report) -> String {
-    report.cases.iter().filter(|case| !case.passed()).map(failure).collect()
-}
-
-fn failure(case: &CaseReport) -> String {
-    let bad: String = case.trials.iter().filter_map(reason).collect();
-    format!("\n{}\n{bad}", case.id)
-}
-
-fn reason(trial: &TrialReport) -> Option<String> {
-    let because = match &trial.verdict {
-        Verdict::Passed => return None,
-        Verdict::Failed(faults) => faults.join("; "),
-        Verdict::Unknown(error) => format!("no verdict: {error}"),
-    };
-    Some(format!("  {}: {}\n", trial.trial.name(), one_line(&because)))
 }
