@@ -9,6 +9,7 @@
 
 pub mod boundary;
 mod case;
+mod claim;
 mod corpus;
 mod damage;
 mod dice;
@@ -28,6 +29,7 @@ mod suite;
 mod variant;
 
 pub use case::{Attack, Benign, Case, CaseError, Code, Expected, Kind, Modules, Program, Regression, Threat};
+pub use claim::{CLAIM_VERSION, Claim, Claimed};
 pub use corpus::{Corpus, CorpusError};
 pub use damage::Damage;
 pub use effect::{After, Cell, Effects, Returns, Sighting};

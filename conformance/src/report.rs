@@ -146,6 +146,11 @@ impl CaseReport {
         self.threat.is_some() && has(Trial::Fenced) && !has(Trial::Control)
     }
 
+    /// The trials that did not pass.
+    pub fn failed_trials(&self) -> impl Iterator<Item = &TrialReport> {
+        self.trials.iter().filter(|trial| trial.verdict != Verdict::Passed)
+    }
+
     /// Trials of one kind whose verdicts differ: nobody knows which of them is true.
     #[must_use]
     pub fn is_flaky(&self) -> bool {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::check::Check;
+use crate::claim::{MakeClaim, VerifyClaim};
 use crate::completions::Completions;
 use crate::diff::Diff;
 use crate::explain::Explain;
@@ -124,6 +125,21 @@ Examples:
 
 Exit codes: 0 every verdict passed, 1 a verdict failed, 2 a case without a verdict, or files that are no reports or not of one replay.")]
     Report(ShowReport),
+    /// Play the whole corpus in every way that proves it, and write down what can be claimed
+    #[command(after_help = "\
+Examples:
+  policyctl claim > claim.json
+  policyctl claim --without screen | jq .because
+
+Exit codes: 0 conformant, 1 not, 2 could not answer. It takes some minutes.")]
+    Claim(MakeClaim),
+    /// Play again what a claim says, and compare
+    #[command(after_help = "\
+Examples:
+  policyctl verify-claim claim.json
+
+Exit codes: 0 it is as claimed, 1 it is not, 2 it cannot be verified: no claim, or another version or corpus.")]
+    VerifyClaim(VerifyClaim),
     /// Say which layers this machine and this build have, and try them
     #[command(after_help = "\
 Examples:

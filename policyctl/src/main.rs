@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod claim;
 mod completions;
 mod diff;
 mod exit;
@@ -36,6 +37,8 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::Report(arguments) => report::report(&arguments),
+        Command::Claim(arguments) => claim::claim(&arguments),
+        Command::VerifyClaim(arguments) => claim::verify(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Diff(arguments) => diff::diff(&arguments),
         Command::Fmt(arguments) => fmt::fmt(&arguments),

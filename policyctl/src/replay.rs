@@ -187,7 +187,8 @@ fn subject(name: SubjectName) -> &'static str {
     }
 }
 
-fn show_progress(progress: Progress<'_>) {
+/// A line that changes, on a terminal.
+pub(crate) fn show_progress(progress: Progress<'_>) {
     if io::stderr().is_terminal() {
         let line = format!(
             "\r\x1b[K[{}/{}] {}",
@@ -200,7 +201,8 @@ fn show_progress(progress: Progress<'_>) {
     }
 }
 
-fn clear_progress() {
+/// Takes it away.
+pub(crate) fn clear_progress() {
     if io::stderr().is_terminal() {
         write!(io::stderr(), "\r\x1b[K").unwrap_or_default();
     }

@@ -127,7 +127,7 @@ fn matrix(page: &mut String, report: &Report) -> fmt::Result {
     }
     write!(
         page,
-        "<h2>Which layer stops which attack</h2>\n<p class=\"facts\">{LEGEND}</p>\n\
+        "<h2>Which layer stops which attack</h2>\n<p class=\"facts legend\">{LEGEND}</p>\n\
          <div class=\"scroll\"><table class=\"matrix\">\n<thead><tr><th>attack</th><th>depth</th>"
     )?;
     for layer in &layers {

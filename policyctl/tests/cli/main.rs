@@ -12,3 +12,4 @@ mod folder;
 mod leftovers;
 mod policy_tests;
 mod prove;
+mod reports;
