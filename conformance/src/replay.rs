@@ -95,7 +95,7 @@ impl serde::Serialize for Trial {
 }
 
 /// The ways in which each case is played.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rigour {
     /// Fenced, and undefended to see that the harm is real.

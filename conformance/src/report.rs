@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stockade_runtime::{Class, Event, Layer, Outcome};
 
@@ -14,7 +15,7 @@ use crate::suite::{Machine, Shard, Suite};
 const MOST_EVENTS: usize = 40;
 
 /// What came of one trial.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "verdict", content = "because")]
 pub enum Verdict {
     /// What had to happen happened.
@@ -26,16 +27,19 @@ pub enum Verdict {
 }
 
 /// One trial of a case.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TrialReport {
     /// How the case was played.
+    #[schemars(with = "String")]
     pub trial: Trial,
     /// What came of it.
     #[serde(flatten)]
     pub verdict: Verdict,
     /// The outcome's class, where there was an outcome.
+    #[schemars(with = "Option<String>")]
     pub class: Option<Class>,
     /// The layer that stopped the guest.
+    #[schemars(with = "Option<String>")]
     pub layer: Option<Layer>,
     /// Wall-clock time of the guest, in milliseconds.
     pub guest_ms: u64,
@@ -43,11 +47,12 @@ pub struct TrialReport {
     pub total_ms: u64,
     /// What the guest asked and was answered, from the beginning; of the run as users run it only, and not all of a long one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<serde_json::Value>")]
     pub trail: Vec<Event>,
 }
 
 /// All trials of a case.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CaseReport {
     /// The case.
@@ -55,10 +60,12 @@ pub struct CaseReport {
     /// Why it matters.
     pub why: String,
     /// What an attacker is after; `None` for an honest guest.
+    #[schemars(with = "Option<String>")]
     pub threat: Option<Threat>,
     /// Whether it is a fault that must not come back.
     pub is_regression: bool,
     /// What the case expects.
+    #[schemars(with = "String")]
     pub expect: Expected,
     /// The trials.
     pub trials: Vec<TrialReport>,
@@ -167,7 +174,7 @@ impl CaseReport {
 }
 
 /// How many of the cases played the subject held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Tally {
     /// All.
     pub cases: usize,
@@ -178,9 +185,10 @@ pub struct Tally {
 }
 
 /// The cases of a report, counted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// Attacks, by what the attacker is after.
+    #[schemars(with = "BTreeMap<String, Tally>")]
     pub attacks: BTreeMap<Threat, Tally>,
     /// Honest guests.
     pub benign: Tally,
@@ -232,7 +240,7 @@ impl Summary {
 }
 
 /// What a replay found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Report {
     /// What was played.
@@ -271,6 +279,12 @@ impl Report {
     #[must_use]
     pub fn passed(&self) -> bool {
         (self.shard.is_some() || !self.cases.is_empty()) && self.cases.iter().all(CaseReport::passed)
+    }
+
+    /// The JSON Schema of a report.
+    #[must_use]
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
     }
 
     /// Reads a report.

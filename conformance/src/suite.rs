@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use stockade_runtime::{Layer, presence};
@@ -14,7 +15,7 @@ use crate::replay::Rigour;
 pub const REPORT_VERSION: u32 = 1;
 
 /// What was played: two reports of the same suite can be compared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Suite {
     /// The version of the report.
@@ -58,12 +59,13 @@ fn digest(corpus: &Corpus) -> String {
 }
 
 /// What it was played on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
     /// The kernel's release.
     pub kernel: String,
     /// The layers that this machine and this build have.
+    #[schemars(with = "Vec<String>")]
     pub layers: Vec<Layer>,
 }
 
@@ -89,7 +91,7 @@ impl Machine {
 }
 
 /// One of several parts of a replay: the cases whose place in the corpus leaves this remainder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Shard {
     /// Which, from 1.

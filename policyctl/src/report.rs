@@ -38,8 +38,11 @@ pub(crate) enum ReportFormat {
 #[derive(Debug, Args)]
 pub(crate) struct ShowReport {
     /// What `policyctl replay --format json` wrote: one report, or every shard of one
-    #[arg(required = true, value_name = "REPORT")]
+    #[arg(required_unless_present = "schema", value_name = "REPORT")]
     pub reports: Vec<PathBuf>,
+    /// Print the JSON Schema of reports
+    #[arg(long, exclusive = true)]
+    pub schema: bool,
     /// Also show which layer stops which attack, where the replay proved it; pages always do
     #[arg(long)]
     pub matrix: bool,
@@ -53,6 +56,10 @@ pub(crate) const LEGEND: &str = "x  stops it alone, and others do too    X  noth
 
 /// Puts reports together, and shows them as one.
 pub(crate) fn report(arguments: &ShowReport) -> Result<Exit, Failure> {
+    if arguments.schema {
+        writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&Report::schema())?)?;
+        return Ok(Exit::Clean);
+    }
     let read = |path: &PathBuf| {
         let name = path.display().to_string();
         let text =

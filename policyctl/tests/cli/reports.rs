@@ -200,3 +200,14 @@ fn what_is_no_claim_is_said_to_be_none() {
     );
     assert_no_answer(&folder.run(&["claim", "--without", "moat"]), "there is no such layer");
 }
+
+#[test]
+fn the_published_schema_is_the_one_in_force() {
+    let folder = Folder::new();
+    let ran = folder.run(&["report", "--schema"]);
+    let published = include_str!("../../../conformance/report.schema.json");
+    assert_eq!(
+        ran.stdout, published,
+        "write it anew: policyctl report --schema > conformance/report.schema.json"
+    );
+}
