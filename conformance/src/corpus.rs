@@ -272,6 +272,12 @@ impl Corpus {
     }
 }
 
+/// A module of the corpus in this binary.
+pub(crate) fn embedded_module(name: &str) -> Option<&'static [u8]> {
+    let mut modules = EMBEDDED_MODULES.iter();
+    modules.find(|(known, _)| *known == name).map(|(_, bytes)| *bytes)
+}
+
 fn embedded_modules() -> Modules {
     let modules = EMBEDDED_MODULES.iter();
     modules
