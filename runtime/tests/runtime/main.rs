@@ -15,6 +15,7 @@ mod outcomes;
 mod outer;
 mod pool;
 mod provenance;
+mod remains;
 mod requests;
 mod schemas;
 mod sessions;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         tenants::trials(),
         pool::trials(),
         outcomes::trials(),
+        remains::trials(),
         requests::trials(),
         modules::trials(),
         chains::trials(),
