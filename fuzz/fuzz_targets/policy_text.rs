@@ -6,7 +6,5 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| stockade_fuzz::policy_text(data));
 
 #[cfg(not(fuzzing))]
 fn main() {
-    eprintln!(
-        "build it with `cargo fuzz run policy_text`; on stable, `cargo test -p stockade-fuzz` runs its smoke test"
-    );
+    eprintln!("run it with `ci/fuzz policy_text 60`; `cargo test` runs its smoke test");
 }

@@ -6,5 +6,5 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| stockade_fuzz::sql(data));
 
 #[cfg(not(fuzzing))]
 fn main() {
-    eprintln!("build it with `cargo fuzz run sql`; on stable, `cargo test -p stockade-fuzz` runs its smoke test");
+    eprintln!("run it with `ci/fuzz sql 60`; `cargo test` runs its smoke test");
 }

@@ -6,5 +6,5 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| stockade_fuzz::wasm(data));
 
 #[cfg(not(fuzzing))]
 fn main() {
-    eprintln!("build it with `cargo fuzz run wasm`; on stable, `cargo test -p stockade-fuzz` runs its smoke test");
+    eprintln!("run it with `ci/fuzz wasm 60`; `cargo test` runs its smoke test");
 }

@@ -1,0 +1,10 @@
+//! Cases, reports and claims of any kind are read or refused.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| stockade_fuzz::parsers(data));
+
+#[cfg(not(fuzzing))]
+fn main() {
+    eprintln!("run it with `ci/fuzz parsers 60`; `cargo test` runs its smoke test");
+}

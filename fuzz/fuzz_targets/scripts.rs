@@ -1,0 +1,10 @@
+//! No script tells a hidden value.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| stockade_fuzz::scripts(data));
+
+#[cfg(not(fuzzing))]
+fn main() {
+    eprintln!("run it with `ci/fuzz scripts 60`; `cargo test` runs its smoke test");
+}

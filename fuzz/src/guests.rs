@@ -1,0 +1,85 @@
+//! Bytes as guests, as they are.
+
+use std::sync::OnceLock;
+
+use stockade_conformance::oracle;
+use stockade_policies::{PolicyStore, Source, SourceKind, Stock};
+use stockade_runtime::{Class, Outcome, Request, Runtime, RuntimeError};
+
+use crate::is_planted;
+
+/// Little time and few operators, so that an input costs microseconds. More operators than a loop of a thousand turns
+/// takes: what ends by itself shall.
+const POLICIES: &str = r#"
+@id("fuzz-deadline")
+forbid (principal, action == Action::"elapse", resource) unless { context.millis <= 50 };
+@id("fuzz-fuel")
+forbid (principal, action == Action::"burnFuel", resource) unless { context.ops <= 100000 };
+"#;
+
+/// Runs bytes as an SQL script of a walk-in.
+pub fn sql(data: &[u8]) {
+    keeps_the_laws(&Request::sql("walkin", data));
+}
+
+/// Runs bytes as a module of nobody in particular.
+pub fn wasm(data: &[u8]) {
+    keeps_the_laws(&Request::wasm("untrusted", data));
+}
+
+/// Runs a guest, and holds what became of it against the laws. Nothing came of a request that asks for what is not there.
+///
+/// # Panics
+/// Where a law is broken, or nobody knows what happened.
+#[expect(clippy::panic, reason = "a panic is how a fuzz target reports what it found")]
+pub(crate) fn keeps_the_laws(request: &Request) -> Option<Outcome> {
+    let runtime = runtime();
+    let outcome = match runtime.run(request) {
+        Ok(outcome) => outcome,
+        // The guest asked for something that is not there, which the caller would have to mend.
+        Err(RuntimeError::Request(_)) => return None,
+        Err(error) => panic!("no outcome: {error}"),
+    };
+    let plan = match runtime.plan(request) {
+        Ok(plan) => plan,
+        Err(error) => panic!("no plan: {error}"),
+    };
+    let faults = oracle::laws(&plan, &outcome);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let is_sought = matches!(
+        outcome.class,
+        Class::DeniedSqlAction | Class::DeniedImport | Class::ContractBadPointer
+    );
+    assert!(!(is_planted() && is_sought), "planted: {}", outcome.class);
+    Some(outcome)
+}
+
+#[expect(clippy::expect_used, reason = "without policies there is nothing to fuzz")]
+pub(crate) fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let policies = Source {
+            name: "fuzz.cedar".to_owned(),
+            text: POLICIES.to_owned(),
+            kind: SourceKind::Policies,
+        };
+        Runtime::in_process(PolicyStore::load(&[policies], Stock::With).expect("the stock policies load"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "reached")]
+    fn an_outcome_beyond_its_bounds_is_caught() {
+        let request = Request::sql("walkin", "select 1");
+        let runtime = runtime();
+        let mut outcome = runtime.run(&request).unwrap();
+        let rows = &mut outcome.product.statements[0].rows;
+        rows.resize(20_000, Vec::new());
+        let faults = oracle::laws(&runtime.plan(&request).unwrap(), &outcome);
+        panic!("{}", faults.join("\n"));
+    }
+}

@@ -1,0 +1,306 @@
+//! SQL that is likely to compile: statements of a grammar, with parts of the corpus between them, about a database with a
+//! secret in it.
+
+use std::sync::OnceLock;
+
+use arbitrary::{Result, Unstructured};
+use stockade_conformance::{Corpus, Program};
+use stockade_policies::{PolicyStore, Source, SourceKind, Stock};
+use stockade_runtime::{Class, HostDatabase, Outcome, Runtime, RuntimeError, SqlValue};
+use tempfile::TempDir;
+
+use crate::is_planted;
+
+/// What nobody may see. As long as this, so that no guess and no digest of anything is it by chance.
+const SECRET: &str = "c5a41d8e-the-salary-of-ada-7f31";
+
+const POLICIES: &str = r#"
+@id("fuzz-deadline")
+forbid (principal, action == Action::"elapse", resource) unless { context.millis <= 50 };
+@id("fuzz-secret")
+forbid (principal, action == Action::"read", resource == Column::"main.staff.secret");
+"#;
+
+/// Runs a script of somebody who may read all but one column, whose one value never comes back: not in rows, not in a
+/// message, and not in pieces that are more than half of it.
+///
+/// # Panics
+/// Where it does, or nobody knows what happened.
+#[expect(clippy::panic, reason = "a panic is how a fuzz target reports what it found")]
+pub fn scripts(data: &[u8]) {
+    thread_local! {
+        static LIBRARY: Library = Library::new();
+    }
+    let Ok(script) = LIBRARY.with(|library| script(&mut Unstructured::new(data), library)) else {
+        return;
+    };
+    LIBRARY.with(|library| {
+        let outcome = match library.run(&script) {
+            Ok(outcome) => outcome,
+            Err(RuntimeError::Request(_)) => return,
+            Err(error) => panic!("no outcome: {error}\n{script}"),
+        };
+        assert!(!tells(&outcome), "the secret came back:\n{script}");
+        assert!(
+            !(is_planted() && outcome.class == Class::DeniedSqlAction),
+            "planted: {}\n{script}",
+            outcome.detail
+        );
+    });
+}
+
+/// A database, whoever may query it, and texts to take parts from.
+struct Library {
+    folder: TempDir,
+    runtime: Runtime,
+}
+
+impl Library {
+    #[expect(clippy::expect_used, reason = "without a database there is nothing to fuzz")]
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("fuzz.db");
+        std::fs::write(&path, []).expect("a file");
+        HostDatabase::open(&path)
+            .and_then(|database| {
+                database.execute(&format!(
+                    "create table notes(id integer primary key, body text);
+                     insert into notes values (1, 'milk'), (2, 'ada'), (3, null);
+                     create table staff(name text, secret text, unique(secret));
+                     insert into staff values ('ada', '{SECRET}');
+                     create view payslips as select name, secret from staff;
+                     create index by_secret on staff(secret);
+                     create table history(name text, secret text);
+                     create trigger keep after update on staff begin
+                       insert into history values (old.name, old.secret); end;"
+                ))
+            })
+            .expect("the database is made");
+        let policies = Source {
+            name: "fuzz.cedar".to_owned(),
+            text: POLICIES.to_owned(),
+            kind: SourceKind::Policies,
+        };
+        let policies = PolicyStore::load(&[policies], Stock::With).expect("the stock policies load");
+        Self {
+            folder,
+            runtime: Runtime::in_process(policies),
+        }
+    }
+
+    fn run(&self, script: &str) -> std::result::Result<Outcome, RuntimeError> {
+        let path = self.folder.path().join("fuzz.db");
+        self.runtime.open("database-only", Some(&path))?.run(script)
+    }
+}
+
+/// Whether half of the secret is anywhere in what came back.
+fn tells(outcome: &Outcome) -> bool {
+    let half = SECRET.len() / 2;
+    let has_it = |text: &str| {
+        SECRET
+            .as_bytes()
+            .windows(half)
+            .any(|part| text.as_bytes().windows(half).any(|seen| seen == part))
+    };
+    let values = outcome
+        .product
+        .statements
+        .iter()
+        .flat_map(|statement| statement.rows.iter().flatten());
+    let is_told = |value: &SqlValue| match value {
+        SqlValue::Text(text) => has_it(text),
+        SqlValue::Blob(bytes) => has_it(&String::from_utf8_lossy(bytes)),
+        SqlValue::Null | SqlValue::Integer(_) | SqlValue::Real(_) => false,
+    };
+    values.into_iter().any(is_told) || has_it(&outcome.detail)
+}
+
+/// The statements of the corpus.
+fn corpus() -> &'static [String] {
+    static STATEMENTS: OnceLock<Vec<String>> = OnceLock::new();
+    STATEMENTS.get_or_init(|| {
+        let cases = Corpus::embedded()
+            .map(|corpus| corpus.cases().to_vec())
+            .unwrap_or_default();
+        let scripts = cases.iter().filter_map(|case| match &case.program {
+            Program::Sql(script) => Some(script.clone()),
+            Program::Module { .. } => None,
+        });
+        scripts
+            .flat_map(|script| script.split(';').map(|part| part.trim().to_owned()).collect::<Vec<_>>())
+            // What a worker is for takes the rest of the time here.
+            .filter(|part| !part.is_empty() && part.len() < 300)
+            .collect()
+    })
+}
+
+fn script(input: &mut Unstructured<'_>, _: &Library) -> Result<String> {
+    let mut statements = Vec::new();
+    for _ in 0..input.int_in_range(1..=3)? {
+        let spliced = !corpus().is_empty() && input.ratio(1, 4)?;
+        statements.push(if spliced {
+            input.choose(corpus())?.clone()
+        } else {
+            statement(input)?
+        });
+    }
+    Ok(statements.join("; "))
+}
+
+const TABLES: &[&str] = &[
+    "notes",
+    "staff",
+    "payslips",
+    "history",
+    "main.staff",
+    "sqlite_master",
+    "temp.t",
+    "\"staff\"",
+    "pragma_table_info('staff')",
+];
+const COLUMNS: &[&str] = &[
+    "*",
+    "id",
+    "body",
+    "name",
+    "secret",
+    "staff.secret",
+    "rowid",
+    "\"secret\"",
+    "staff.*",
+    "t.secret",
+];
+const FUNCTIONS: &[&str] = &[
+    "hex",
+    "quote",
+    "length",
+    "max",
+    "min",
+    "group_concat",
+    "json_group_array",
+    "substr",
+    "upper",
+    "unicode",
+    "typeof",
+    "instr",
+    "replace",
+    "printf",
+    "coalesce",
+    "nullif",
+    "count",
+    "sum",
+    "load_extension",
+    "like",
+    "json_object",
+    "zeroblob",
+];
+
+fn statement(input: &mut Unstructured<'_>) -> Result<String> {
+    Ok(match input.int_in_range(0..=11)? {
+        0..=4 => select(input, 3)?,
+        5 => format!(
+            "update staff set name = {} where {} returning {}",
+            expression(input, 2)?,
+            expression(input, 2)?,
+            expression(input, 1)?
+        ),
+        6 => format!(
+            "insert into staff(secret) values ({}) on conflict do update set name = excluded.secret returning {}",
+            expression(input, 2)?,
+            expression(input, 2)?
+        ),
+        7 => format!("create temp table t as {}", select(input, 2)?),
+        8 => format!("create temp view t as {}", select(input, 2)?),
+        9 => format!("explain {}", select(input, 2)?),
+        10 => format!("with t as ({}) {}", select(input, 2)?, select(input, 2)?),
+        _ => input
+            .choose(&[
+                "pragma table_info(staff)",
+                "attach ':memory:' as other",
+                "vacuum",
+                "analyze",
+                "reindex",
+                "begin",
+                "rollback",
+                "savepoint s",
+            ])?
+            .to_string(),
+    })
+}
+
+fn select(input: &mut Unstructured<'_>, depth: u32) -> Result<String> {
+    let mut text = format!("select {} from {}", expression(input, depth)?, source(input, depth)?);
+    if input.ratio(1, 2)? {
+        text.push_str(&format!(" where {}", expression(input, depth)?));
+    }
+    if input.ratio(1, 4)? {
+        text.push_str(&format!(
+            " group by {} having {}",
+            expression(input, 1)?,
+            expression(input, 1)?
+        ));
+    }
+    if input.ratio(1, 4)? {
+        text.push_str(&format!(
+            " order by {} limit {}",
+            expression(input, 1)?,
+            expression(input, 1)?
+        ));
+    }
+    if depth > 0 && input.ratio(1, 6)? {
+        let operator = input.choose(&["union", "union all", "except", "intersect"])?;
+        text.push_str(&format!(" {operator} {}", select(input, depth - 1)?));
+    }
+    Ok(text)
+}
+
+fn source(input: &mut Unstructured<'_>, depth: u32) -> Result<String> {
+    let one = if depth > 0 && input.ratio(1, 5)? {
+        format!("({})", select(input, depth - 1)?)
+    } else {
+        (*input.choose(TABLES)?).to_owned()
+    };
+    Ok(match input.int_in_range(0..=5)? {
+        0 => format!("{one} as t"),
+        1 => format!("{one} natural join {}", input.choose(TABLES)?),
+        2 => format!(
+            "{one} join {} using ({})",
+            input.choose(TABLES)?,
+            input.choose(COLUMNS)?
+        ),
+        3 => format!("{one} left join {} on {}", input.choose(TABLES)?, expression(input, 1)?),
+        _ => one,
+    })
+}
+
+fn expression(input: &mut Unstructured<'_>, depth: u32) -> Result<String> {
+    if depth == 0 {
+        return Ok((*input.choose(COLUMNS)?).to_owned());
+    }
+    Ok(match input.int_in_range(0..=9)? {
+        0..=2 => (*input.choose(COLUMNS)?).to_owned(),
+        3 => input
+            .choose(&["1", "null", "'c5'", "x'00'", "-1", "1.5", "?1"])?
+            .to_string(),
+        4 | 5 => format!("{}({})", input.choose(FUNCTIONS)?, expression(input, depth - 1)?),
+        6 => format!(
+            "({} {} {})",
+            expression(input, depth - 1)?,
+            input.choose(&["=", "<", "||", "like", "glob", "is", "and", "+", "->>"])?,
+            expression(input, depth - 1)?
+        ),
+        7 => format!(
+            "(select {} from {})",
+            expression(input, depth - 1)?,
+            input.choose(TABLES)?
+        ),
+        8 => format!("exists ({})", select(input, depth - 1)?),
+        _ => format!(
+            "case when {} then {} else {} end",
+            expression(input, depth - 1)?,
+            expression(input, depth - 1)?,
+            expression(input, depth - 1)?
+        ),
+    })
+}

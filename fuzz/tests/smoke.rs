@@ -1,0 +1,101 @@
+//! On stable, with no sanitizer: every target on inputs of every kind, and each oracle with its bug planted.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a panic is how a test reports"
+)]
+
+use stockade_conformance::{Code, Corpus, Program};
+use stockade_fuzz::TARGETS;
+
+/// Inputs of each target that follow from nothing but their number.
+const RANDOM: u64 = 60;
+const SEEDS: usize = 40;
+
+fn target(name: &str) -> stockade_fuzz::Target {
+    TARGETS.iter().find(|(known, _)| *known == name).unwrap().1
+}
+
+fn mutants(seed: &[u8]) -> Vec<Vec<u8>> {
+    let mut mutants = vec![seed.to_vec()];
+    for at in (0..seed.len()).step_by(seed.len() / 6 + 1) {
+        mutants.push(seed[..at].to_vec());
+        let mut changed = seed.to_vec();
+        changed[at] = changed[at].wrapping_mul(31).wrapping_add(7);
+        mutants.push(changed);
+    }
+    mutants
+}
+
+/// Bytes without a pattern, the same every time.
+fn random(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let length = 16 + seed % 600;
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[3]
+        })
+        .collect()
+}
+
+/// Benign guests: attacks on time and memory want the worker that is not here.
+fn seeds(want_sql: bool) -> Vec<Vec<u8>> {
+    let corpus = Corpus::embedded().unwrap();
+    let texts = corpus
+        .cases()
+        .iter()
+        .filter(|case| case.is_benign())
+        .filter_map(|case| match &case.program {
+            Program::Sql(script) if want_sql => Some(script.clone().into_bytes()),
+            Program::Module {
+                code: Code::Text(text), ..
+            } if !want_sql => Some(text.clone().into_bytes()),
+            _ => None,
+        });
+    let seeds: Vec<_> = texts.take(SEEDS).collect();
+    assert!(!seeds.is_empty());
+    seeds
+}
+
+fn play(name: &str, inputs: impl IntoIterator<Item = Vec<u8>>) {
+    let mut played = 0;
+    for input in inputs {
+        target(name)(&input);
+        played += 1;
+    }
+    assert!(played > 0);
+}
+
+#[test]
+fn every_target_takes_any_bytes() {
+    for (name, _) in TARGETS {
+        play(name, (0..RANDOM).map(random));
+    }
+}
+
+#[test]
+fn policies() {
+    let seeds = [
+        "@id(\"a\") permit (principal, action == Action::\"elapse\", resource) when { context.millis <= 500 };",
+        "@id(\"b\") forbid (principal, action, resource) unless { principal in Profile::\"x\" };",
+        "permit (principal, action, resource) when { context.bytes * 9223372036854775807 > -1 };",
+        "",
+    ];
+    play("policy_text", seeds.iter().flat_map(|seed| mutants(seed.as_bytes())));
+}
+
+#[test]
+fn guests_of_the_corpus() {
+    play("sql", seeds(true).iter().flat_map(|seed| mutants(seed)));
+    play("wasm", seeds(false).iter().flat_map(|seed| mutants(seed)));
+}
+
+#[test]
+#[should_panic(expected = "the canary sang")]
+fn the_canary_sings() {
+    play("canary", [b"stockade".to_vec()]);
+}
