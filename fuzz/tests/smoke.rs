@@ -6,6 +6,9 @@
     reason = "a panic is how a test reports"
 )]
 
+use std::fs;
+use std::path::Path;
+
 use stockade_conformance::{Code, Corpus, Program};
 use stockade_fuzz::TARGETS;
 
@@ -74,6 +77,18 @@ fn play(name: &str, inputs: impl IntoIterator<Item = Vec<u8>>) {
 fn every_target_takes_any_bytes() {
     for (name, _) in TARGETS {
         play(name, (0..RANDOM).map(random));
+    }
+}
+
+/// What was found once, and is mended.
+#[test]
+fn old_findings() {
+    for (name, _) in TARGETS {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions").join(name);
+        let files = fs::read_dir(folder).into_iter().flatten();
+        for file in files {
+            target(name)(&fs::read(file.unwrap().path()).unwrap());
+        }
     }
 }
 

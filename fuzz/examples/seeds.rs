@@ -1,0 +1,43 @@
+//! Writes what a fuzz target may begin with to a folder: the corpus's guests where it takes guests as they are, and policies.
+//!
+//! `cargo run --workspace --example seeds -- TARGET FOLDER`
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use stockade_conformance::{Code, Corpus, Program};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(target), Some(folder)) = (arguments.next(), arguments.next()) else {
+        return Err("which target, and which folder?".into());
+    };
+    for (name, seed) in seeds(&target)? {
+        // A folder that has them keeps what fuzzing made of them.
+        fs::write(Path::new(&folder).join(name), seed)?;
+    }
+    Ok(())
+}
+
+fn seeds(target: &str) -> Result<Vec<(String, Vec<u8>)>, Box<dyn Error>> {
+    if target == "policy_text" {
+        let folder = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/profiles"))?;
+        let files = folder.filter_map(|entry| Some(entry.ok()?.path()));
+        let policies = files.filter(|path| path.extension().is_some_and(|kind| kind == "cedar"));
+        return policies
+            .map(|path| Ok((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), fs::read(&path)?)))
+            .collect();
+    }
+    let corpus = Corpus::embedded()?;
+    let wanted = corpus.cases().iter().filter_map(|case| {
+        let seed = match (&case.program, target) {
+            (Program::Sql(script), "sql") => script.clone().into_bytes(),
+            (Program::Module { code: Code::Text(text), .. }, "wasm") => wat::parse_str(text).ok()?,
+            (Program::Module { code: Code::Made(measures), .. }, "wasm") => measures.module(),
+            _ => return None,
+        };
+        Some((case.id.replace('/', "-"), seed))
+    });
+    Ok(wanted.filter(|(_, seed)| seed.len() <= 4096).collect())
+}
