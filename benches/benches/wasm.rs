@@ -1,4 +1,5 @@
-//! What the fence costs a module: its speed, an instance of it, a host call's question, a pointer.
+//! What the fence costs a module: its speed, an instance of it, a host call's question, a pointer, a
+//! buffer.
 //!
 //! The kernels are real code, compiled once (`benches/kernels`), and every way must get the same answer out of them before any
 //! is timed. Everything is timed in turns within one run (`stockade_benches::pairs`); `targets.yaml` says what is promised.
@@ -10,7 +11,7 @@ use std::hint::black_box;
 use stockade_benches::pairs::{Pairs, Timed};
 use stockade_benches::targets::Targets;
 use stockade_policies::{Plan, PolicyStore, Principal, Source, SourceKind, Stock};
-use stockade_runtime::measure::{Asked, Bare, Governed, Way};
+use stockade_runtime::measure::{Account, Asked, Bare, Governed, Way};
 
 /// Kernels by name.
 const KERNELS: &[(&str, &[u8])] = &[
@@ -51,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     instances(once, &mut targets)?;
     questions(once, &mut targets)?;
     pointers(once, &mut targets)?;
+    allocations(once, &mut targets)?;
     if !once {
         print!("{targets}");
     }
@@ -211,5 +213,36 @@ fn pointers(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
         .zip(timed.nanos("wasmtime's own check"))
         .map(|(bridge, own)| bridge - own);
     targets.measured("pointer", over);
+    Ok(())
+}
+
+/// What keeping account adds to a buffer that the host has the guest allocate, while others are held.
+fn allocations(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
+    const SIZE: u32 = 64;
+    let mut account = Account::of(plan("")?);
+    for number in 0..16 {
+        if !account.enter(number * 2 * SIZE, SIZE) {
+            return Err("a buffer apart from the others is refused".into());
+        }
+    }
+    if account.enter(0, SIZE) || account.strike(SIZE) {
+        return Err("the account takes what overlaps, or what is not there".into());
+    }
+    let account = RefCell::new(account);
+    let timed = Pairs::of("a buffer that is given and given back")
+        .way("an empty loop", || {
+            black_box(&account);
+        })
+        .way("kept account of", || {
+            let mut account = account.borrow_mut();
+            black_box(account.enter(black_box(17 * SIZE), SIZE) && account.strike(black_box(17 * SIZE)));
+        })
+        .timed(once);
+    show(&timed, once);
+    let over = timed
+        .nanos("kept account of")
+        .zip(timed.nanos("an empty loop"))
+        .map(|(kept, empty)| kept - empty);
+    targets.measured("allocation", over);
     Ok(())
 }

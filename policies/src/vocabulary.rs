@@ -113,6 +113,8 @@ meters! {
     GrowLog "growLog" Bytes "guest" "Everything the guest logs in one run."
     CallHost "callHost" Count "guest" "Host calls in one run."
     PassBuffer "passBuffer" Bytes "guest" "One buffer that crosses between guest and host."
+    Allocate "allocate" Bytes "store" "One buffer that the host has the guest allocate."
+    HoldAllocations "holdAllocations" Bytes "store" "All buffers that the host had the guest allocate and that are not given back."
     GrowHeap "growHeap" Bytes "connection" "Memory that SQLite allocates."
     GrowDatabase "growDatabase" Bytes "connection" "The main database file."
     ReturnRows "returnRows" Rows "guest" "Rows of the whole script's result."

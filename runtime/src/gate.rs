@@ -48,6 +48,8 @@ struct Book {
     trail: Vec<usize>,
     dropped: u64,
     refusal: Option<Refusal>,
+    /// What is said of the run as a whole when it has ended.
+    closing: Vec<Event>,
     /// The trail that was read last, and its numbers.
     read: (Vec<usize>, Trail),
 }
@@ -84,6 +86,9 @@ impl Book {
         for line in self.trail.iter().filter_map(|&number| self.lines.get(number)) {
             trail.push(line.event.clone());
         }
+        for event in &self.closing {
+            trail.push(event.clone());
+        }
         trail.drop_more(self.dropped);
         if let Some(refusal) = &self.refusal {
             trail.refused(refusal);
@@ -101,6 +106,7 @@ impl Gate {
             trail: Vec::new(),
             dropped: 0,
             refusal: None,
+            closing: Vec::new(),
             read: Default::default(),
         };
         for event in [
@@ -139,6 +145,7 @@ impl Gate {
         book.trail.clear();
         book.dropped = 0;
         book.refusal = None;
+        book.closing.clear();
         self.is_refused.store(false, Ordering::Release);
         book.write(ADMITTED);
         book.write(STARTED);
@@ -242,6 +249,12 @@ impl Gate {
         }
     }
 
+    /// Writes what there is to say of the run as a whole. It comes before the refusal, where there was one.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn close(&self, events: impl IntoIterator<Item = Event>) {
+        self.book().closing.extend(events);
+    }
+
     /// Ends the guest. Only the first refusal counts: later ones are its echo.
     pub(crate) fn refuse(&self, mut refusal: Refusal) {
         // Where a layer is off, what it would have said is said by SQLite's or wasmtime's own ceilings, or by the contract.
@@ -272,12 +285,12 @@ impl Gate {
     /// The trail of this run. One that is like the one read before is that one.
     pub(crate) fn trail(&self) -> Trail {
         let mut book = self.book();
-        let is_like_before = book.refusal.is_none() && book.dropped == 0 && book.trail == book.read.0;
-        if is_like_before && !book.trail.is_empty() {
+        let is_plain = book.refusal.is_none() && book.closing.is_empty() && book.dropped == 0;
+        if is_plain && book.trail == book.read.0 && !book.trail.is_empty() {
             return book.read.1.clone();
         }
         let trail = book.as_trail();
-        if book.refusal.is_none() && book.dropped == 0 {
+        if is_plain {
             book.read = (book.trail.clone(), trail.clone());
         }
         trail

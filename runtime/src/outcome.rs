@@ -45,7 +45,7 @@ classes! {
     DeniedProvenance = "denied.provenance",
     /// The guest used up its wall-clock time.
     LimitTime = "limit.time",
-    /// Linear memory or SQLite heap beyond the bound.
+    /// Linear memory, buffers allocated for answers, or SQLite heap beyond the bound.
     LimitMemory = "limit.memory",
     /// Table elements beyond the bound.
     LimitTable = "limit.table",
@@ -99,8 +99,10 @@ classes! {
     ContractMissingExport = "contract.missing-export",
     /// An export has another kind or type than the contract says.
     ContractBadType = "contract.bad-type",
-    /// A pointer or length outside the guest's memory.
+    /// A pointer or length outside the guest's memory, or a number at an address that no number has.
     ContractBadPointer = "contract.bad-pointer",
+    /// A buffer that was given back and not held, or that the guest's allocator gave out while it was held.
+    ContractAllocation = "contract.allocation",
     /// Text that is not UTF-8.
     ContractBadText = "contract.bad-text",
     /// A module that does not parse or validate.
@@ -137,7 +139,12 @@ impl Class {
     pub const fn meters(self) -> &'static [Meter] {
         match self {
             Self::LimitTime => &[Meter::Elapse, Meter::Compile],
-            Self::LimitMemory => &[Meter::GrowMemory, Meter::GrowHeap],
+            Self::LimitMemory => &[
+                Meter::GrowMemory,
+                Meter::Allocate,
+                Meter::HoldAllocations,
+                Meter::GrowHeap,
+            ],
             Self::LimitTable => &[Meter::GrowTable],
             Self::LimitStack => &[Meter::GrowStack],
             Self::LimitFuel => &[Meter::BurnFuel],

@@ -34,6 +34,22 @@ pub enum Event {
         /// The policies that decided; none where nothing permits.
         policies: Vec<String>,
     },
+    /// The guest called a host function. Written once for each when the guest has ended, however often it called.
+    Called {
+        /// The import: `stockade#log`.
+        function: String,
+        /// How often, calls that were refused included.
+        calls: u64,
+        /// Bytes that all calls together said their arguments have.
+        bytes: u64,
+    },
+    /// The guest ended with buffers of answers that it had not given back.
+    Held {
+        /// How many.
+        buffers: u64,
+        /// Bytes of them together.
+        bytes: u64,
+    },
     /// A layer stopped the guest.
     Refused {
         /// Why.

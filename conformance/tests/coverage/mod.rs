@@ -41,6 +41,7 @@ const PROMISES: &[&str] = &[
     "qip/Q12",
     "helios/H1",
     "helios/H2",
+    "helios/H3",
     "helios/H4",
     "helios/H5",
     "helios/H6",
@@ -61,10 +62,6 @@ const PROMISES: &[&str] = &[
 const NOT_PROMISED_HERE: &[(&str, &str)] = &[
     ("walkindb/W13", "nothing here limits how often guests run"),
     ("walkindb/W15", "there are no sessions"),
-    (
-        "helios/H3",
-        "the host keeps no account of what a guest's allocator gave out and took back",
-    ),
     ("helios/H12", "there is no kit for writing guests, only a host"),
     (
         "proxy/P4",
@@ -217,8 +214,7 @@ const ATTACKS: &[(&str, &[&str])] = &[
 ];
 
 /// Attacks of modules, and cases that are one, or where the engine itself stops it. Components, HTTP, sockets, stores of keys
-/// and plugins' manifests are not among them, because nothing here has any, nor is freeing twice: the host keeps no account of a
-/// guest's own memory.
+/// and plugins' manifests are not among them, because nothing here has any.
 const ATTACKS_OF_MODULES: &[(&str, &[&str])] = &[
     (
         "infinite loop",
@@ -351,7 +347,28 @@ const ATTACKS_OF_MODULES: &[(&str, &[&str])] = &[
             "wasm/query-length-pointer-null",
         ],
     ),
-    ("misaligned pointer", &["benign/wasm/query-result-at-odd-addresses"]),
+    (
+        "misaligned pointer",
+        &[
+            "wasm/query-result-pointer-misaligned",
+            "wasm/query-length-pointer-misaligned",
+            "wasm/output-numbers-misaligned",
+        ],
+    ),
+    (
+        "double free",
+        &[
+            "wasm/buffer-given-back-twice",
+            "wasm/buffer-given-back-inside-the-deallocator",
+        ],
+    ),
+    (
+        "leak",
+        &[
+            "wasm/buffers-never-given-back",
+            "wasm/buffers-that-add-up-in-the-allocator",
+        ],
+    ),
     (
         "pointer and length overflow",
         &[
@@ -362,6 +379,10 @@ const ATTACKS_OF_MODULES: &[(&str, &[&str])] = &[
     (
         "use of what was not allocated",
         &[
+            "wasm/buffer-given-back-that-nobody-gave",
+            "wasm/buffer-given-back-from-its-middle",
+            "wasm/allocator-gives-the-same-twice",
+            "wasm/allocator-gives-what-overlaps",
             "wasm/allocator-points-beyond-memory",
             "wasm/allocator-returns-minus-one",
             "wasm/allocator-grows-and-points-past-it",

@@ -10,6 +10,9 @@ use crate::gate::{Gate, beyond};
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
 
+/// Bytes of an i32, which lies at a multiple of that.
+const NUMBER: u32 = 4;
+
 /// A guest's memory, and the gate that bounds what crosses.
 pub(super) struct Bridge<'a> {
     pub gate: &'a Gate,
@@ -62,9 +65,30 @@ impl Bridge<'_> {
         Ok(())
     }
 
-    fn check_size(&self, length: u32) -> Result<(), Refusal> {
+    /// Copies numbers of four bytes, `length` bytes in all, out of the guest.
+    pub(super) fn read_numbers(&self, store: impl AsContext, pointer: u32, length: u32) -> Result<Vec<u8>, Refusal> {
+        self.check_alignment(pointer)?;
+        self.read(store, pointer, length)
+    }
+
+    /// Writes a number of four bytes to the guest at `pointer`.
+    pub(super) fn write_number(&self, store: impl AsContextMut, pointer: u32, number: u32) -> Result<(), Refusal> {
+        self.check_alignment(pointer)?;
+        self.write(store, pointer, &number.to_le_bytes())
+    }
+
+    fn check_alignment(&self, pointer: u32) -> Result<(), Refusal> {
+        if !self.gate.has(Layer::Bridge) || pointer.is_multiple_of(NUMBER) {
+            return Ok(());
+        }
+        let detail = format!("{pointer:#x} is no address of a number of {NUMBER} bytes");
+        Err(Refusal::by(Layer::Bridge, Class::ContractBadPointer, detail))
+    }
+
+    /// Asks whether a buffer of `length` bytes may cross.
+    pub(super) fn check_size(&self, length: u32) -> Result<(), Refusal> {
         let bound = self.gate.bound(Meter::PassBuffer);
-        if bound.permits(u64::from(length)) {
+        if !self.gate.has(Layer::Bridge) || bound.permits(u64::from(length)) {
             return Ok(());
         }
         let detail = format!("{}, and {length} were passed", beyond(Meter::PassBuffer, bound));

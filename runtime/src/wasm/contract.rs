@@ -96,10 +96,11 @@ fn read_output(store: &mut Store<Host>, instance: &Instance, memory: Memory, cou
     }
     let size = u32::try_from(size).unwrap_or(u32::MAX);
     let bridge = Bridge { gate: &gate, memory };
-    if name == "output_utf8_cap" {
-        return bridge.read_text(&*store, pointer, size).map(String::into_bytes);
+    match name {
+        "output_utf8_cap" => bridge.read_text(&*store, pointer, size).map(String::into_bytes),
+        "output_i32_cap" => bridge.read_numbers(&*store, pointer, size),
+        _ => bridge.read(&*store, pointer, size),
     }
-    bridge.read(&*store, pointer, size)
 }
 
 /// The first of `names` that the guest exports, with its value.

@@ -9,16 +9,20 @@ use stockade_policies::Meter;
 use wasmtime::{Caller, Error, Extern, Linker, Memory};
 
 use super::alarm::Rung;
+use super::allocations::Allocations;
 use super::bridge::Bridge;
 use super::capability::Granted;
+use super::handover;
 use super::limiter::{Limiter, Own};
 use super::linker::{HostFunction, NAMESPACE};
 use super::refusal;
+use super::tally::Tally;
 use crate::deadline::Deadline;
 use crate::error::RuntimeError;
 use crate::gate::{Gate, beyond};
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
+use crate::trail::Event;
 
 /// The host's side of one store.
 pub(super) struct Host {
@@ -32,8 +36,9 @@ pub(super) struct Host {
     pub database: Option<PathBuf>,
     /// A failure that is not the guest's: the run has no outcome.
     pub unknown: Option<RuntimeError>,
+    pub allocations: Allocations,
     log_bytes: u64,
-    calls: u64,
+    tally: Tally,
     granted: Granted,
     #[cfg(feature = "sql")]
     session: Option<crate::sql::Session>,
@@ -49,29 +54,42 @@ impl Host {
             log: Vec::new(),
             database,
             unknown: None,
+            allocations: Allocations::default(),
             log_bytes: 0,
-            calls: 0,
+            tally: Tally::default(),
             granted: Granted::default(),
             #[cfg(feature = "sql")]
             session: None,
         }
     }
+
+    /// What there is to say of the run when it has ended.
+    pub(super) fn closing_events(&self) -> Vec<Event> {
+        let mut events = self.tally.events();
+        let (buffers, bytes) = self.allocations.held();
+        if buffers > 0 {
+            events.push(Event::Held { buffers, bytes });
+        }
+        events
+    }
 }
 
 /// Codes that host functions return where the guest may go on.
 /// 0 and above mean success; a refusal is never a code, it ends the guest.
-mod code {
+pub(super) mod code {
+    /// It is done.
+    pub(in crate::wasm) const DONE: i32 = 0;
     /// The query failed by itself: it does not compile, or broke a constraint.
-    pub(super) const QUERY_FAILED: i32 = -5;
+    pub(in crate::wasm) const QUERY_FAILED: i32 = -5;
     /// The guest's allocator returned null.
-    #[cfg(feature = "sql")]
-    pub(super) const ALLOCATION_FAILED: i32 = -8;
+    pub(in crate::wasm) const ALLOCATION_FAILED: i32 = -8;
 }
 
 /// Defines `function` in `linker`.
 pub(super) fn define(linker: &mut Linker<Host>, function: HostFunction) -> wasmtime::Result<()> {
     let name = function.name();
     match function {
+        HostFunction::Release => linker.func_wrap(NAMESPACE, name, release),
         HostFunction::Log => linker.func_wrap(NAMESPACE, name, log),
         HostFunction::ClockNowMs => linker.func_wrap(NAMESPACE, name, clock_now_ms),
         HostFunction::RandomFill => linker.func_wrap(NAMESPACE, name, random_fill),
@@ -82,7 +100,7 @@ pub(super) fn define(linker: &mut Linker<Host>, function: HostFunction) -> wasmt
 }
 
 /// Why a host call does not return: the guest is refused, or we do not know.
-enum Stop {
+pub(super) enum Stop {
     Refused(Refusal),
     #[cfg_attr(not(feature = "sql"), expect(dead_code, reason = "only SQL fails so"))]
     Unknown(RuntimeError),
@@ -94,13 +112,15 @@ impl From<Refusal> for Stop {
     }
 }
 
-/// The frame of every host call: counted, asked, done, and the clock looked at.
-fn call<T>(
+/// The frame of every host call: counted, asked, done, and the clock looked at. Its arguments say that they have so many
+/// bytes.
+pub(super) fn call<T>(
     mut caller: Caller<'_, Host>,
     function: HostFunction,
+    bytes: u32,
     act: impl FnOnce(&mut Caller<'_, Host>) -> Result<T, Stop>,
 ) -> wasmtime::Result<T> {
-    let result = admit(&mut caller, function)
+    let result = admit(&mut caller, function, bytes)
         .map_err(Stop::from)
         .and_then(|()| act(&mut caller))
         .and_then(|value| on_time(caller.data()).map(|()| value).map_err(Stop::from));
@@ -118,13 +138,13 @@ fn call<T>(
     })
 }
 
-fn admit(caller: &mut Caller<'_, Host>, function: HostFunction) -> Result<(), Refusal> {
+fn admit(caller: &mut Caller<'_, Host>, function: HostFunction, bytes: u32) -> Result<(), Refusal> {
     if let Some(refusal) = refusal::fuel_refusal(&caller.data().gate, &*caller) {
         return Err(refusal);
     }
     let host = caller.data_mut();
-    host.calls += 1;
-    bounded(&host.gate, Meter::CallHost, host.calls, Class::LimitCalls)?;
+    let calls = host.tally.count(function, bytes);
+    bounded(&host.gate, Meter::CallHost, calls, Class::LimitCalls)?;
     if !host.gate.has(Layer::Capability) {
         return Ok(());
     }
@@ -147,7 +167,7 @@ fn bounded(gate: &Gate, meter: Meter, total: u64, class: Class) -> Result<(), Re
     Err(Refusal::by(Layer::Quota, class, beyond(meter, bound)))
 }
 
-fn memory(caller: &mut Caller<'_, Host>) -> Result<Memory, Refusal> {
+pub(super) fn memory(caller: &mut Caller<'_, Host>) -> Result<Memory, Refusal> {
     match caller.get_export("memory") {
         Some(Extern::Memory(memory)) => Ok(memory),
         Some(_) => Err(Refusal::by(
@@ -163,8 +183,14 @@ fn memory(caller: &mut Caller<'_, Host>) -> Result<Memory, Refusal> {
     }
 }
 
+fn release(caller: Caller<'_, Host>, pointer: u32) -> wasmtime::Result<i32> {
+    call(caller, HostFunction::Release, 0, |caller| {
+        handover::take_back(caller, pointer)
+    })
+}
+
 fn log(caller: Caller<'_, Host>, pointer: u32, length: u32) -> wasmtime::Result<i32> {
-    call(caller, HostFunction::Log, |caller| {
+    call(caller, HostFunction::Log, length, |caller| {
         let memory = memory(caller)?;
         let gate = Arc::clone(&caller.data().gate);
         let total = caller.data().log_bytes.saturating_add(u64::from(length) + 1);
@@ -174,19 +200,19 @@ fn log(caller: Caller<'_, Host>, pointer: u32, length: u32) -> wasmtime::Result<
         let host = caller.data_mut();
         host.log_bytes = total;
         host.log.push(line);
-        Ok(0)
+        Ok(code::DONE)
     })
 }
 
 fn clock_now_ms(caller: Caller<'_, Host>) -> wasmtime::Result<i64> {
-    call(caller, HostFunction::ClockNowMs, |_| {
+    call(caller, HostFunction::ClockNowMs, 0, |_| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
     })
 }
 
 fn random_fill(caller: Caller<'_, Host>, pointer: u32, length: u32) -> wasmtime::Result<i32> {
-    call(caller, HostFunction::RandomFill, |caller| {
+    call(caller, HostFunction::RandomFill, length, |caller| {
         let memory = memory(caller)?;
         let gate = Arc::clone(&caller.data().gate);
         let bridge = Bridge { gate: &gate, memory };
@@ -194,7 +220,7 @@ fn random_fill(caller: Caller<'_, Host>, pointer: u32, length: u32) -> wasmtime:
         let mut bytes = bridge.read(&mut *caller, pointer, length)?;
         fill(&mut bytes)?;
         bridge.write(&mut *caller, pointer, &bytes)?;
-        Ok(0)
+        Ok(code::DONE)
     })
 }
 
@@ -213,12 +239,14 @@ fn fill(bytes: &mut [u8]) -> Result<(), Refusal> {
 mod database {
     use super::{Caller, Host, HostFunction, call, code};
 
-    pub(super) fn db_query(caller: Caller<'_, Host>, _: u32, _: u32, _: u32, _: u32) -> wasmtime::Result<i32> {
-        call(caller, HostFunction::DbQuery, |_| Ok(code::QUERY_FAILED))
+    pub(super) fn db_query(caller: Caller<'_, Host>, _: u32, length: u32, _: u32, _: u32) -> wasmtime::Result<i32> {
+        call(caller, HostFunction::DbQuery, length, |_| Ok(code::QUERY_FAILED))
     }
 
-    pub(super) fn db_execute(caller: Caller<'_, Host>, _: u32, _: u32) -> wasmtime::Result<i64> {
-        call(caller, HostFunction::DbExecute, |_| Ok(i64::from(code::QUERY_FAILED)))
+    pub(super) fn db_execute(caller: Caller<'_, Host>, _: u32, length: u32) -> wasmtime::Result<i64> {
+        call(caller, HostFunction::DbExecute, length, |_| {
+            Ok(i64::from(code::QUERY_FAILED))
+        })
     }
 }
 
@@ -237,6 +265,7 @@ mod database {
     use crate::screen;
     use crate::sql::{self, Cut, Session};
     use crate::wasm::bridge::Bridge;
+    use crate::wasm::handover::hand_over;
 
     /// Runs a query, and hands its rows over as JSON in memory that the guest's own `__wasm_allocate` returned:
     /// the pointer is written at `result`, the length at `result_length`.
@@ -247,7 +276,7 @@ mod database {
         result: u32,
         result_length: u32,
     ) -> wasmtime::Result<i32> {
-        call(caller, HostFunction::DbQuery, |caller| {
+        call(caller, HostFunction::DbQuery, query_length, |caller| {
             let text = read_sql(caller, query, query_length)?;
             let Some(results) = run(caller.data_mut(), &text)? else {
                 return Ok(code::QUERY_FAILED);
@@ -259,7 +288,7 @@ mod database {
 
     /// Runs a script, and returns how many rows it changed.
     pub(super) fn db_execute(caller: Caller<'_, Host>, script: u32, script_length: u32) -> wasmtime::Result<i64> {
-        call(caller, HostFunction::DbExecute, |caller| {
+        call(caller, HostFunction::DbExecute, script_length, |caller| {
             let text = read_sql(caller, script, script_length)?;
             let Some(results) = run(caller.data_mut(), &text)? else {
                 return Ok(i64::from(code::QUERY_FAILED));
@@ -326,40 +355,5 @@ mod database {
             SqlValue::Text(text) => text.as_str().into(),
             SqlValue::Blob(bytes) => bytes.as_slice().into(),
         }
-    }
-
-    fn hand_over(caller: &mut Caller<'_, Host>, bytes: &[u8], result: u32, result_length: u32) -> Result<i32, Stop> {
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let Some(pointer) = allocate(caller, length)? else {
-            return Ok(code::ALLOCATION_FAILED);
-        };
-        // After the guest's allocator ran: it may have grown the memory.
-        let memory = memory(caller)?;
-        let gate = Arc::clone(&caller.data().gate);
-        let bridge = Bridge { gate: &gate, memory };
-        bridge.write(&mut *caller, pointer, bytes)?;
-        bridge.write(&mut *caller, result, &pointer.to_le_bytes())?;
-        bridge.write(&mut *caller, result_length, &length.to_le_bytes())?;
-        Ok(0)
-    }
-
-    /// Memory from the guest's own allocator; `None` where it returned null.
-    fn allocate(caller: &mut Caller<'_, Host>, length: u32) -> Result<Option<u32>, Stop> {
-        const NAME: &str = "__wasm_allocate";
-        let Some(export) = caller.get_export(NAME) else {
-            let detail = format!("the guest exports no `{NAME}`");
-            return Err(Refusal::by(Layer::Bridge, Class::ContractMissingExport, detail).into());
-        };
-        let allocator = export
-            .into_func()
-            .and_then(|function| function.typed::<u32, u32>(&caller).ok());
-        let Some(allocator) = allocator else {
-            let detail = format!("export `{NAME}` is not a function from i32 to i32");
-            return Err(Refusal::by(Layer::Bridge, Class::ContractBadType, detail).into());
-        };
-        let pointer = allocator
-            .call(&mut *caller, length)
-            .map_err(|error| super::super::refusal::read(caller.data(), &error))?;
-        Ok((pointer != 0).then_some(pointer))
     }
 }

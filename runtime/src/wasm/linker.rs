@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stockade_policies::{Action, Capability, Resource};
+use stockade_policies::{Action, Capability, Meter, Resource};
 use wasmtime::{Engine, Linker, Module};
 
 use super::host::{self, Host};
@@ -16,6 +16,7 @@ pub(super) const NAMESPACE: &str = "stockade";
 /// A function that the host offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HostFunction {
+    Release,
     Log,
     ClockNowMs,
     RandomFill,
@@ -24,7 +25,8 @@ pub(super) enum HostFunction {
 }
 
 impl HostFunction {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
+        Self::Release,
         Self::Log,
         Self::ClockNowMs,
         Self::RandomFill,
@@ -35,6 +37,7 @@ impl HostFunction {
     /// The import's name.
     pub(super) const fn name(self) -> &'static str {
         match self {
+            Self::Release => "release",
             Self::Log => "log",
             Self::ClockNowMs => "clock_now_ms",
             Self::RandomFill => "random_fill",
@@ -43,19 +46,31 @@ impl HostFunction {
         }
     }
 
-    /// The capability that calling it takes, and on what.
-    pub(super) fn needs(self) -> (Action, Resource) {
-        let of_function = |capability| {
-            let id = format!("{NAMESPACE}#{}", self.name());
-            (Action::Host(capability), Resource::HostFunction(id))
-        };
+    /// The id that policies and trails know it by: `stockade#log`.
+    pub(super) fn id(self) -> String {
+        format!("{NAMESPACE}#{}", self.name())
+    }
+
+    /// The capability that calling it takes, and on what. Giving back what one was given takes none.
+    pub(super) fn needs(self) -> Option<(Action, Resource)> {
+        let of_function = |capability| (Action::Host(capability), Resource::HostFunction(self.id()));
         let of_database = |capability| (Action::Host(capability), Resource::database("main"));
-        match self {
+        Some(match self {
+            Self::Release => return None,
             Self::Log => of_function(Capability::WriteLog),
             Self::ClockNowMs => of_function(Capability::ReadClock),
             Self::RandomFill => of_function(Capability::ReadRandom),
             Self::DbQuery => of_database(Capability::QueryDatabase),
             Self::DbExecute => of_database(Capability::ExecuteDatabase),
+        })
+    }
+
+    /// Whether the plan has it linked.
+    fn is_granted(self, gate: &Gate) -> bool {
+        match self.needs() {
+            Some((action, resource)) => gate.would_allow(action, &resource, &[]),
+            // Who is given no buffer has none to give back.
+            None => gate.bound(Meter::Allocate).permits(1),
         }
     }
 }
@@ -69,8 +84,7 @@ pub(super) fn linker(
     let mut linker = Linker::new(engine);
     let mut offered = Vec::new();
     for function in HostFunction::ALL {
-        let (action, resource) = function.needs();
-        if !gate.has(Layer::Imports) || gate.would_allow(action, &resource, &[]) {
+        if !gate.has(Layer::Imports) || function.is_granted(gate) {
             host::define(&mut linker, function)?;
             offered.push(function.name());
         }
@@ -108,7 +122,7 @@ mod tests {
         let asked: Vec<String> = HostFunction::ALL
             .iter()
             .filter_map(|function| match function.needs() {
-                (_, Resource::HostFunction(id)) => Some(id),
+                Some((_, Resource::HostFunction(id))) => Some(id),
                 _ => None,
             })
             .collect();

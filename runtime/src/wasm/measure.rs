@@ -8,6 +8,7 @@ use std::sync::Arc;
 use stockade_policies::{Meter, Plan};
 use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, TypedFunc};
 
+use super::allocations::Allocations;
 use super::bridge::Bridge;
 use super::capability::Granted;
 use super::engine::Stopping;
@@ -148,6 +149,36 @@ impl Asked {
         let is_allowed = self.gate.has(Layer::Capability) && granted.ask(&self.gate, HostFunction::ClockNowMs).is_ok();
         self.granted.set(granted);
         is_allowed
+    }
+}
+
+/// The account of buffers that a guest is given.
+pub struct Account {
+    gate: Gate,
+    allocations: Allocations,
+}
+
+impl Account {
+    /// Bounded by this plan.
+    #[must_use]
+    pub fn of(plan: Plan) -> Self {
+        Self {
+            gate: Gate::new(plan, Layers::ALL, Box::new(())),
+            allocations: Allocations::default(),
+        }
+    }
+
+    /// Enters a buffer, as a host call does around the guest's allocator: the bounds are asked before and after.
+    #[must_use]
+    pub fn enter(&mut self, pointer: u32, length: u32) -> bool {
+        let Self { gate, allocations } = self;
+        allocations.admit(gate, length).is_ok() && allocations.enter(gate, pointer, length).is_ok()
+    }
+
+    /// Strikes one out.
+    #[must_use]
+    pub fn strike(&mut self, pointer: u32) -> bool {
+        self.allocations.strike(&self.gate, pointer).is_ok()
     }
 }
 

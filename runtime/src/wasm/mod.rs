@@ -2,15 +2,18 @@
 //!
 //! [`validate`] looks at a module before anything compiles it, [`engine`] configures wasmtime from the plan, [`program`]
 //! compiles a module that can be stopped, which takes [`rewrite`] and [`alarm`], [`linker`] links what the plan grants,
-//! [`host`] is what a host call does, [`capability`] what it asks before, [`bridge`] is the only way to the guest's memory, [`limiter`] counts what a store
-//! grows, [`contract`] is the input/output convention and [`refusal`] reads a cause out of a trap. What runs between two
+//! [`host`] is what a host call does, [`capability`] what it asks before, [`bridge`] is the only way to the guest's memory,
+//! [`handover`] how an answer gets there, [`allocations`] what of that the guest still has, [`limiter`] counts what a store
+//! grows and [`tally`] its calls, [`contract`] is the input/output convention and [`refusal`] reads a cause out of a trap. What runs between two
 //! checks of the clock, such as one bulk operation, none of these can interrupt: that is what the worker process is for.
 
 mod alarm;
+mod allocations;
 mod bridge;
 mod capability;
 mod contract;
 mod engine;
+mod handover;
 mod host;
 mod limiter;
 mod linker;
@@ -21,6 +24,7 @@ mod rewrite;
 mod run;
 #[cfg(test)]
 mod stopping;
+mod tally;
 mod validate;
 
 pub(crate) use run::run;

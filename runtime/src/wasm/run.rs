@@ -136,6 +136,7 @@ impl Guest<'_> {
         self.gate.ending();
         let class = class?;
         let host = watched.into_host();
+        self.gate.close(host.closing_events());
         if let Some(unknown) = host.unknown {
             return Err(unknown);
         }

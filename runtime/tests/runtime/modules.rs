@@ -42,7 +42,10 @@ fn asking(queries: &[&str]) -> Request {
          (memory (export \"memory\") 2)
          (data (i32.const 64) \"ask\") (data (i32.const 72) \"end\")
          {data}
-         (func (export \"__wasm_allocate\") (param i32) (result i32) (i32.const 65536))
+         (global $next (mut i32) (i32.const 65536))
+         (func (export \"__wasm_allocate\") (param i32) (result i32)
+           (global.get $next)
+           (global.set $next (i32.add (global.get $next) (local.get 0))))
          (func (export \"run\") (result i32) (local i32)
            {calls}
            (drop (call $log (i32.const 72) (i32.const 3)))

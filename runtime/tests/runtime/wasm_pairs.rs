@@ -14,6 +14,7 @@ pub fn pairs() -> Vec<Pair> {
     pairs.extend(of_items());
     pairs.extend(of_functions());
     pairs.extend(of_host_calls());
+    pairs.extend(of_allocations());
     pairs.extend(of_input_and_output());
     pairs.extend(of_time());
     pairs.extend(of_fuel());
@@ -253,6 +254,45 @@ fn of_host_calls() -> Vec<Pair> {
             Layer::Bridge,
         ),
     ]
+}
+
+/// What `select 1` and so on come to in JSON: five bytes and one for each digit more.
+fn of_allocations() -> Vec<Pair> {
+    let allocation = |meter, name, at, past| pair(meter, name, 10, (at, past), Class::LimitMemory, Layer::Bridge);
+    vec![
+        allocation(
+            Meter::Allocate,
+            "one",
+            querying("select 123456"),
+            querying("select 1234567"),
+        ),
+        allocation(
+            Meter::HoldAllocations,
+            "one",
+            querying("select 123456"),
+            querying("select 1234567"),
+        ),
+        allocation(Meter::HoldAllocations, "in_sum", holding(2), holding(3)),
+    ]
+}
+
+/// Has so many answers of five bytes at once.
+fn holding(answers: usize) -> Request {
+    wasm(format!(
+        "(module (import \"stockade\" \"db_query\" (func $query (param i32 i32 i32 i32) (result i32)))
+         (memory (export \"memory\") 1)
+         (data (i32.const 64) \"select 1\")
+         (global $next (mut i32) (i32.const 1024))
+         (func (export \"__wasm_allocate\") (param i32) (result i32)
+           (global.get $next)
+           (global.set $next (i32.add (global.get $next) (local.get 0))))
+         (func (export \"run\") {}))",
+        repeated(
+            answers,
+            "(drop (call $query (i32.const 64) (i32.const 8) (i32.const 16) (i32.const 20)))",
+            " "
+        )
+    ))
 }
 
 /// Runs one query through the host.
