@@ -93,7 +93,9 @@ fn length(resource: &Resource, read: &[(&'static str, &Value)]) -> usize {
         | Resource::Database(name)
         | Resource::SqlFunction(name)
         | Resource::Pragma(name)
-        | Resource::Path(name) => name.len(),
+        | Resource::Path(name)
+        | Resource::Namespace(name)
+        | Resource::Variable(name) => name.len(),
         Resource::Table { database, table } => database.len() + table.len(),
         Resource::Column {
             database,

@@ -24,6 +24,10 @@ pub enum ResourceKind {
     Pragma,
     /// A file-system path.
     Path,
+    /// A namespace of keys and values.
+    Namespace,
+    /// A variable that the host gives guests.
+    Variable,
 }
 
 impl ResourceKind {
@@ -36,6 +40,8 @@ impl ResourceKind {
         Self::SqlFunction,
         Self::Pragma,
         Self::Path,
+        Self::Namespace,
+        Self::Variable,
     ];
 
     /// The entity type of the schema.
@@ -49,6 +55,8 @@ impl ResourceKind {
             Self::SqlFunction => "SqlFunction",
             Self::Pragma => "Pragma",
             Self::Path => "Path",
+            Self::Namespace => "Namespace",
+            Self::Variable => "Variable",
         }
     }
 
@@ -62,7 +70,13 @@ impl ResourceKind {
     #[must_use]
     pub const fn is_structural(self) -> bool {
         match self {
-            Self::Database | Self::Table | Self::Column | Self::Pragma | Self::Path => true,
+            Self::Database
+            | Self::Table
+            | Self::Column
+            | Self::Pragma
+            | Self::Path
+            | Self::Namespace
+            | Self::Variable => true,
             Self::HostFunction | Self::SqlFunction => false,
         }
     }
@@ -98,6 +112,10 @@ pub enum Resource {
     Pragma(String),
     /// A file-system path, made canonical by the caller.
     Path(String),
+    /// A namespace of keys and values; names differ by case.
+    Namespace(String),
+    /// A variable that the host gives guests; names differ by case.
+    Variable(String),
 }
 
 impl Resource {
@@ -150,6 +168,18 @@ impl Resource {
         Self::Path(path.to_owned())
     }
 
+    /// A namespace of keys and values; its name is taken as it is.
+    #[must_use]
+    pub fn namespace(name: &str) -> Self {
+        Self::Namespace(name.to_owned())
+    }
+
+    /// A variable that the host gives guests; its name is taken as it is.
+    #[must_use]
+    pub fn variable(name: &str) -> Self {
+        Self::Variable(name.to_owned())
+    }
+
     /// Its type.
     #[must_use]
     pub const fn kind(&self) -> ResourceKind {
@@ -161,6 +191,8 @@ impl Resource {
             Self::SqlFunction(_) => ResourceKind::SqlFunction,
             Self::Pragma(_) => ResourceKind::Pragma,
             Self::Path(_) => ResourceKind::Path,
+            Self::Namespace(_) => ResourceKind::Namespace,
+            Self::Variable(_) => ResourceKind::Variable,
         }
     }
 
@@ -168,7 +200,7 @@ impl Resource {
     #[must_use]
     pub fn id(&self) -> String {
         match self {
-            Self::HostFunction(id) | Self::Path(id) => id.clone(),
+            Self::HostFunction(id) | Self::Path(id) | Self::Namespace(id) | Self::Variable(id) => id.clone(),
             Self::SqlFunction(name) | Self::Pragma(name) => name.to_ascii_lowercase(),
             Self::Database(name) => dotted(&[name]),
             Self::Table { database, table } => dotted(&[database, &table_name(database, table)]),
@@ -184,7 +216,12 @@ impl Resource {
     #[must_use]
     pub fn parents(&self) -> Vec<Self> {
         match self {
-            Self::HostFunction(_) | Self::Database(_) | Self::SqlFunction(_) | Self::Pragma(_) => Vec::new(),
+            Self::HostFunction(_)
+            | Self::Database(_)
+            | Self::SqlFunction(_)
+            | Self::Pragma(_)
+            | Self::Namespace(_)
+            | Self::Variable(_) => Vec::new(),
             Self::Table { database, .. } => vec![Self::database(database)],
             Self::Column { database, table, .. } => vec![Self::table(database, table), Self::database(database)],
             Self::Path(path) => enclosing_directories(path)
@@ -199,7 +236,7 @@ impl Resource {
         match self {
             Self::HostFunction(_) | Self::SqlFunction(_) => Vec::new(),
             Self::Database(name) | Self::Pragma(name) => vec![("name", name.to_ascii_lowercase())],
-            Self::Path(path) => vec![("name", path.clone())],
+            Self::Path(name) | Self::Namespace(name) | Self::Variable(name) => vec![("name", name.clone())],
             Self::Table { database, table } => {
                 vec![
                     ("name", table.to_ascii_lowercase()),

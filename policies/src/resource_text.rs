@@ -34,6 +34,8 @@ fn read(text: &str) -> Result<Resource, String> {
     Ok(match kind {
         ResourceKind::HostFunction => Resource::host_function(&id),
         ResourceKind::Path => Resource::path(&id),
+        ResourceKind::Namespace => Resource::namespace(&id),
+        ResourceKind::Variable => Resource::variable(&id),
         ResourceKind::SqlFunction => Resource::sql_function(&id),
         ResourceKind::Pragma => Resource::pragma(&id),
         ResourceKind::Database => match identifiers()?.as_slice() {

@@ -111,10 +111,14 @@ meters! {
     TakeInput "takeInput" Bytes "guest" "Input handed to the guest."
     ReturnOutput "returnOutput" Bytes "guest" "Output taken from the guest."
     GrowLog "growLog" Bytes "guest" "Everything the guest logs in one run."
+    AddMetric "addMetric" Count "guest" "Metrics of one run, by their names."
     CallHost "callHost" Count "guest" "Host calls in one run."
     PassBuffer "passBuffer" Bytes "guest" "One buffer that crosses between guest and host."
     Allocate "allocate" Bytes "store" "One buffer that the host has the guest allocate."
     HoldAllocations "holdAllocations" Bytes "store" "All buffers that the host had the guest allocate and that are not given back."
+    StoreValue "storeValue" Bytes "guest" "One value of the guest's namespace."
+    AddKey "addKey" Count "guest" "Keys of the guest's namespace."
+    GrowState "growState" Bytes "guest" "Keys and values of the guest's namespace, together."
     GrowHeap "growHeap" Bytes "connection" "Memory that SQLite allocates."
     GrowDatabase "growDatabase" Bytes "connection" "The main database file."
     ReturnRows "returnRows" Rows "guest" "Rows of the whole script's result."
@@ -291,6 +295,14 @@ pub enum Capability {
     QueryDatabase,
     /// Run a statement for its effect.
     ExecuteDatabase,
+    /// Add to a metric.
+    RecordMetric,
+    /// Read a variable of the environment.
+    ReadEnvironment,
+    /// Read a value of the namespace.
+    ReadState,
+    /// Write or remove a value of the namespace.
+    WriteState,
 }
 
 impl Capability {
@@ -301,6 +313,10 @@ impl Capability {
         Self::ReadRandom,
         Self::QueryDatabase,
         Self::ExecuteDatabase,
+        Self::RecordMetric,
+        Self::ReadEnvironment,
+        Self::ReadState,
+        Self::WriteState,
     ];
 
     /// The id of the schema action: `writeLog`.
@@ -312,17 +328,26 @@ impl Capability {
             Self::ReadRandom => "readRandom",
             Self::QueryDatabase => "queryDatabase",
             Self::ExecuteDatabase => "executeDatabase",
+            Self::RecordMetric => "recordMetric",
+            Self::ReadEnvironment => "readEnvironment",
+            Self::ReadState => "readState",
+            Self::WriteState => "writeState",
         }
     }
 
-    /// The id of the one host function that it is asked about: `stockade#log`. Nothing where it is asked about a database.
+    /// The id of the one host function that it is asked about: `stockade#log`. Nothing where it is asked about something else.
     #[must_use]
     pub const fn host_function(self) -> Option<&'static str> {
         match self {
             Self::WriteLog => Some("stockade#log"),
             Self::ReadClock => Some("stockade#clock_now_ms"),
             Self::ReadRandom => Some("stockade#random_fill"),
-            Self::QueryDatabase | Self::ExecuteDatabase => None,
+            Self::RecordMetric => Some("stockade#metric_add"),
+            Self::QueryDatabase
+            | Self::ExecuteDatabase
+            | Self::ReadEnvironment
+            | Self::ReadState
+            | Self::WriteState => None,
         }
     }
 
@@ -330,8 +355,10 @@ impl Capability {
     #[must_use]
     pub const fn resource(self) -> ResourceKind {
         match self {
-            Self::WriteLog | Self::ReadClock | Self::ReadRandom => ResourceKind::HostFunction,
+            Self::WriteLog | Self::ReadClock | Self::ReadRandom | Self::RecordMetric => ResourceKind::HostFunction,
             Self::QueryDatabase | Self::ExecuteDatabase => ResourceKind::Database,
+            Self::ReadEnvironment => ResourceKind::Variable,
+            Self::ReadState | Self::WriteState => ResourceKind::Namespace,
         }
     }
 }

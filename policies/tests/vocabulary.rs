@@ -259,6 +259,8 @@ fn resources_carry_what_the_schema_says() {
         Resource::sql_function("abs"),
         Resource::pragma("user_version"),
         Resource::path("/tmp"),
+        Resource::namespace("main"),
+        Resource::variable("LANG"),
     ];
     assert_eq!(
         samples.iter().map(Resource::kind).collect::<Vec<_>>(),

@@ -246,6 +246,8 @@ impl Mentioned {
             ResourceKind::HostFunction => self.plain(&named, kind, Resource::host_function),
             ResourceKind::SqlFunction => self.plain(&named, kind, Resource::sql_function),
             ResourceKind::Pragma => self.plain(&named, kind, Resource::pragma),
+            ResourceKind::Namespace => self.plain(&named, kind, Resource::namespace),
+            ResourceKind::Variable => self.plain(&named, kind, Resource::variable),
         };
         found.truncate(MOST_RESOURCES);
         found

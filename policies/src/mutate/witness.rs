@@ -316,6 +316,8 @@ impl Names {
                 resources.extend(self.texts().map(Resource::host_function));
             }
             ResourceKind::Pragma => resources.extend(self.texts().map(Resource::pragma)),
+            ResourceKind::Namespace => resources.extend(self.texts().map(Resource::namespace)),
+            ResourceKind::Variable => resources.extend(self.texts().map(Resource::variable)),
             ResourceKind::Path => {
                 let below: Vec<Resource> = resources
                     .iter()

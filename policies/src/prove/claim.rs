@@ -415,6 +415,8 @@ fn resource(on: &EntityUid, env: &Env) -> Result<Vec<Entity>, String> {
         Some(ResourceKind::Database) => Resource::database(&attribute("name")),
         Some(ResourceKind::Pragma) => Resource::pragma(&attribute("name")),
         Some(ResourceKind::Path) => Resource::path(&attribute("name")),
+        Some(ResourceKind::Namespace) => Resource::namespace(&attribute("name")),
+        Some(ResourceKind::Variable) => Resource::variable(&attribute("name")),
         Some(ResourceKind::Table) => Resource::table(&attribute("database"), &attribute("name")),
         Some(ResourceKind::Column) => Resource::column(&attribute("database"), &attribute("table"), &attribute("name")),
         None => {

@@ -228,9 +228,10 @@ fn by_name(resource: ResourceKind, other: &EntityUid) -> Option<String> {
     let named = resource_of(other)?;
     let is = |attribute: &str, value: &str| format!("resource.{attribute} == {value:?}");
     let (relation, attributes) = match (resource, &named) {
-        (ResourceKind::Database, Resource::Database(name)) | (ResourceKind::Pragma, Resource::Pragma(name)) => {
-            ("==", is("name", name))
-        }
+        (ResourceKind::Database, Resource::Database(name))
+        | (ResourceKind::Pragma, Resource::Pragma(name))
+        | (ResourceKind::Namespace, Resource::Namespace(name))
+        | (ResourceKind::Variable, Resource::Variable(name)) => ("==", is("name", name)),
         (ResourceKind::Table | ResourceKind::Column, Resource::Database(name)) => ("in", is("database", name)),
         (ResourceKind::Table, Resource::Table { database, table }) => {
             ("==", format!("{} && {}", is("name", table), is("database", database)))
