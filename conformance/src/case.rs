@@ -79,6 +79,10 @@ pub enum Program {
         input: String,
         /// A publisher's signature of it.
         signature: Option<Vec<u8>>,
+        /// Keys and values of its namespace.
+        state: BTreeMap<String, String>,
+        /// Variables that it may ask for.
+        environment: BTreeMap<String, String>,
     },
 }
 
@@ -321,6 +325,10 @@ struct WrittenGuest {
     #[serde(default)]
     input: String,
     signature: Option<String>,
+    #[serde(default)]
+    state: BTreeMap<String, String>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
 }
 
 fn one_or_many<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<String>, D::Error> {
@@ -453,8 +461,12 @@ impl WrittenGuest {
         let code = match (self.sql, self.wat, self.made, self.hex, self.module) {
             (Some(sql), None, None, None, None) => {
                 let is_called = self.invoke.is_some() || !self.arguments.is_empty() || !self.input.is_empty();
-                if is_called || signature.is_some() {
-                    return Err("`invoke`, `arguments`, `input` and `signature` belong to modules".to_owned());
+                let is_given = signature.is_some() || !self.state.is_empty() || !self.environment.is_empty();
+                if is_called || is_given {
+                    return Err(
+                        "`invoke`, `arguments`, `input`, `state`, `environment` and `signature` belong to modules"
+                            .to_owned(),
+                    );
                 }
                 return Ok(Program::Sql(sql));
             }
@@ -473,6 +485,8 @@ impl WrittenGuest {
             arguments: self.arguments,
             input: self.input,
             signature,
+            state: self.state,
+            environment: self.environment,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! What a run did, as seen from outside.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -73,6 +74,10 @@ pub struct Effects {
     pub crashed: Option<bool>,
     /// The output contains this text.
     pub output: Option<String>,
+    /// Among the metrics are these sums.
+    pub metrics: Option<BTreeMap<String, i64>>,
+    /// Among the changes of the namespace are these values.
+    pub state: Option<BTreeMap<String, String>>,
 }
 
 /// One effect that was looked for.
@@ -154,6 +159,15 @@ impl Effects {
             let is_there = product.is_some_and(|product| contains(&product.output, text.as_bytes()));
             add("the output came back".to_owned(), is_there);
         }
+        if let Some(metrics) = &self.metrics {
+            let is_among = |(name, sum)| product.is_some_and(|product| product.metrics.get(name) == Some(sum));
+            add("the metrics came back".to_owned(), metrics.iter().all(is_among));
+        }
+        if let Some(state) = &self.state {
+            let changes = product.map(changes).unwrap_or_default();
+            let is_among = |(key, value): (&String, &String)| changes.get(key) == Some(&Some(value.clone()));
+            add("the namespace was changed".to_owned(), state.iter().all(is_among));
+        }
         Ok(sightings)
     }
 }
@@ -167,6 +181,8 @@ pub struct Returns {
     output: Option<String>,
     log: Option<Vec<String>>,
     after: Option<After>,
+    metrics: Option<BTreeMap<String, i64>>,
+    state: Option<BTreeMap<String, Option<String>>>,
 }
 
 impl Returns {
@@ -221,6 +237,15 @@ impl Returns {
                 seen,
             );
         }
+        if let Some(metrics) = &self.metrics {
+            let seen = format!("{:?}", product.metrics);
+            demand("other metrics were expected", product.metrics == *metrics, seen);
+        }
+        if let Some(state) = &self.state {
+            let changes = changes(product);
+            let seen = format!("{changes:?}");
+            demand("other changes of the namespace were expected", changes == *state, seen);
+        }
         Ok(missing)
     }
 }
@@ -254,6 +279,16 @@ fn number(value: WasmValue) -> Option<f64> {
         WasmValue::F64(number) => Some(number),
         WasmValue::Opaque => None,
     }
+}
+
+/// Keys and what they were changed to, removed ones to nothing.
+fn changes(product: &Product) -> BTreeMap<String, Option<String>> {
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    product
+        .state
+        .iter()
+        .map(|(key, value)| (key.to_owned(), value.map(text)))
+        .collect()
 }
 
 fn owner_reads(stage: &Stage, after: &After) -> Result<bool, StageError> {

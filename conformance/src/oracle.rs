@@ -132,6 +132,7 @@ pub fn laws(plan: &Plan, outcome: &Outcome) -> Faults {
         nothing_after_a_refusal(outcome),
         a_refusal_has_its_reason(outcome),
         a_denial_ends_the_guest(outcome),
+        nothing_is_kept_of_a_refused_guest(outcome),
         in_time(plan, outcome),
     ];
     let mut faults: Faults = checks.into_iter().flatten().collect();
@@ -179,6 +180,11 @@ fn a_denial_ends_the_guest(outcome: &Outcome) -> Option<String> {
     (denied && outcome.class.is_completed()).then(|| "a guest completed that was denied something".to_owned())
 }
 
+fn nothing_is_kept_of_a_refused_guest(outcome: &Outcome) -> Option<String> {
+    let is_kept = !outcome.class.is_completed() && !outcome.product.state.is_empty();
+    is_kept.then(|| "a guest changed its namespace that did not complete".to_owned())
+}
+
 fn in_time(plan: &Plan, outcome: &Outcome) -> Option<String> {
     let Bound::Limited(most) = plan.bound(Meter::Elapse) else {
         return None;
@@ -193,16 +199,17 @@ fn within_bounds(plan: &Plan, outcome: &Outcome) -> Faults {
     let product = &outcome.product;
     let rows: usize = product.statements.iter().map(|statement| statement.rows.len()).sum();
     let log: usize = product.log.iter().map(|line| line.len() + 1).sum();
-    let memory = [Meter::GrowMemory, Meter::GrowHeap]
+    let memory = [(Meter::GrowMemory, 1), (Meter::GrowHeap, 1), (Meter::GrowState, 3)]
         .into_iter()
-        .try_fold(WORKER_MEMORY, |sum, meter| match plan.bound(meter) {
-            Bound::Limited(most) => sum.checked_add(most),
+        .try_fold(WORKER_MEMORY, |sum, (meter, times)| match plan.bound(meter) {
+            Bound::Limited(most) => sum.checked_add(most.checked_mul(times)?),
             Bound::Unbounded => None,
         });
     let used = [
         (Meter::ReturnRows, rows as u64),
         (Meter::GrowLog, log as u64),
         (Meter::ReturnOutput, product.output.len() as u64),
+        (Meter::AddMetric, product.metrics.len() as u64),
     ];
     let mut faults: Faults = used
         .into_iter()
@@ -377,6 +384,13 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_that_a_refused_guest_changed() {
+        let mut outcome = outcome_of("attach '/etc/passwd' as x");
+        outcome.product.state = [("key".to_owned(), Some(Vec::new()))].into_iter().collect();
+        assert_breaks(&outcome, "that did not complete");
+    }
+
+    #[test]
     fn a_guest_that_outlived_its_deadline_or_outgrew_its_bounds() {
         let mut outcome = outcome_of("select 1");
         outcome.wall_us = 60_000_000;
@@ -384,6 +398,9 @@ mod tests {
         let mut outcome = outcome_of("select 1");
         outcome.product.log.push("x".repeat(1 << 20));
         assert_breaks(&outcome, "`growLog` reached");
+        let mut outcome = outcome_of("select 1");
+        outcome.product.metrics.insert("one_too_many".to_owned(), 1);
+        assert_breaks(&outcome, "`addMetric` reached");
         let mut outcome = outcome_of("select 1");
         outcome.peak_rss_bytes = 1 << 40;
         assert_breaks(&outcome, "the process held");

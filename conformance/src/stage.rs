@@ -138,6 +138,8 @@ impl Stage {
                 arguments,
                 input,
                 signature,
+                state,
+                environment,
             } => {
                 let module = match code {
                     Code::Text(text) => self.filled_in(text).into_bytes(),
@@ -149,6 +151,10 @@ impl Stage {
                 request.arguments.clone_from(arguments);
                 request.input = input.clone().into_bytes();
                 request.signature.clone_from(signature);
+                for (key, value) in state {
+                    request.state.set(key, value.as_str());
+                }
+                request.environment.clone_from(environment);
                 request
             }
         };

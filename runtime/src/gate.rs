@@ -164,7 +164,6 @@ impl Gate {
     }
 
     /// The plan that answers.
-    #[cfg(feature = "sql")]
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }

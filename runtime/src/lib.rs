@@ -26,6 +26,8 @@ mod screen;
 mod sql;
 #[cfg(feature = "sql")]
 mod sql_session;
+mod state;
+mod state_file;
 #[cfg(feature = "sql")]
 mod ticker;
 mod trail;
@@ -43,6 +45,8 @@ pub use request::{Guest, Request};
 pub use runtime::{Ablated, KILL_GRACE, Runtime, WORKER_MEMORY};
 #[cfg(feature = "sql")]
 pub use sql_session::SqlSession;
+pub use state::{State, StateChanges};
+pub use state_file::{StateFile, StateFileError};
 pub use trail::{Event, Trail};
 #[cfg(feature = "wasm")]
 #[doc(hidden)]

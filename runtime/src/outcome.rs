@@ -1,5 +1,6 @@
 //! What happened to a guest, by class.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use stockade_policies::Meter;
 
 use crate::layer::{Layer, Layers};
+use crate::state::StateChanges;
 use crate::trail::Trail;
 
 macro_rules! classes {
@@ -65,6 +67,10 @@ classes! {
     LimitRows = "limit.rows",
     /// The database would outgrow its bound.
     LimitStorage = "limit.storage",
+    /// A value, the keys or all of the namespace beyond the bound.
+    LimitState = "limit.state",
+    /// More metrics than the plan allows.
+    LimitMetrics = "limit.metrics",
     /// A module that would cost a compiler too much: too many items, variables, blocks or loops, or too long a function.
     LimitModule = "limit.module",
     /// SQL text too long.
@@ -154,6 +160,8 @@ impl Class {
             Self::LimitCalls => &[Meter::CallHost],
             Self::LimitRows | Self::Truncated => &[Meter::ReturnRows, Meter::ReturnBytes],
             Self::LimitStorage => &[Meter::GrowDatabase],
+            Self::LimitState => &[Meter::StoreValue, Meter::AddKey, Meter::GrowState],
+            Self::LimitMetrics => &[Meter::AddMetric],
             Self::LimitModule => &[
                 Meter::WasmItem,
                 Meter::WasmFunctionLength,
@@ -277,6 +285,12 @@ pub struct Product {
     pub output: Vec<u8>,
     /// Lines written through the log capability.
     pub log: Vec<String>,
+    /// Sums of the metrics, by name.
+    #[serde(default)]
+    pub metrics: BTreeMap<String, i64>,
+    /// What was changed in the namespace. Nothing unless the guest completed: who was stopped half-way changes nothing.
+    #[serde(default)]
+    pub state: StateChanges,
 }
 
 /// What happened to a guest.

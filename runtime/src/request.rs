@@ -1,8 +1,11 @@
 //! What a caller asks for.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::state::State;
 
 /// Code that nobody trusts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,13 @@ pub struct Request {
     /// Bytes for a guest that follows the input/output contract.
     #[serde(with = "serde_bytes")]
     pub input: Vec<u8>,
+    /// The namespace that a module reads and writes. What it changed is in the outcome, for the caller to keep.
+    #[serde(default)]
+    pub state: State,
+    /// Variables that a module may ask for, each where its policies grant it by its name. They are the caller's to choose, and
+    /// none are taken from any process.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
     /// A publisher's Ed25519 signature of the module, 64 bytes; `None` is a module that nobody vouches for. What is signed is
     /// the text `stockade-module-sha256:`, and the SHA-256 of the module's bytes as 64 hexadecimal digits in lower case.
     #[serde(default, with = "serde_bytes")]
@@ -69,6 +79,8 @@ impl Request {
             invoke: None,
             arguments: Vec::new(),
             input: Vec::new(),
+            state: State::default(),
+            environment: BTreeMap::new(),
             signature: None,
         }
     }
@@ -84,6 +96,13 @@ impl Request {
     #[must_use]
     pub fn signed(mut self, signature: impl Into<Vec<u8>>) -> Self {
         self.signature = Some(signature.into());
+        self
+    }
+
+    /// The same request with a namespace to read and write.
+    #[must_use]
+    pub fn with_state(mut self, state: State) -> Self {
+        self.state = state;
         self
     }
 

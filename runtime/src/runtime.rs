@@ -315,10 +315,11 @@ fn patience(job: &Job) -> Patience {
         Guest::Sql(_) => Some(OPENING),
         Guest::Wasm(_) => allowance(plan.bound(Meter::Compile)),
     };
-    let memory = [Meter::GrowMemory, Meter::GrowHeap]
+    // The namespace is there as it was given, as it is changed, and in the answer.
+    let memory = [(Meter::GrowMemory, 1), (Meter::GrowHeap, 1), (Meter::GrowState, 3)]
         .into_iter()
-        .try_fold(WORKER_MEMORY, |sum, meter| match plan.bound(meter) {
-            Bound::Limited(most) => sum.checked_add(most),
+        .try_fold(WORKER_MEMORY, |sum, (meter, times)| match plan.bound(meter) {
+            Bound::Limited(most) => sum.checked_add(most.checked_mul(times)?),
             Bound::Unbounded => None,
         });
     Patience {
@@ -333,12 +334,17 @@ fn patience(job: &Job) -> Patience {
 /// The most bytes of a worker's answer: what the guest may hand back, with room for its encoding, and the trail.
 fn reply_bytes(plan: &Plan) -> usize {
     const ENVELOPE: u64 = 16 << 20;
-    let most = [Meter::ReturnBytes, Meter::ReturnOutput, Meter::GrowLog]
-        .into_iter()
-        .try_fold(ENVELOPE, |sum, meter| match plan.bound(meter) {
-            Bound::Limited(most) => sum.checked_add(most.checked_mul(4)?),
-            Bound::Unbounded => None,
-        });
+    let most = [
+        Meter::ReturnBytes,
+        Meter::ReturnOutput,
+        Meter::GrowLog,
+        Meter::GrowState,
+    ]
+    .into_iter()
+    .try_fold(ENVELOPE, |sum, meter| match plan.bound(meter) {
+        Bound::Limited(most) => sum.checked_add(most.checked_mul(4)?),
+        Bound::Unbounded => None,
+    });
     most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX)
 }
 

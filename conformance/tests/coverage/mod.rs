@@ -50,12 +50,16 @@ const PROMISES: &[&str] = &[
     "helios/H9",
     "helios/H10",
     "helios/H11",
+    "helios/H14",
+    "helios/H15",
     "proxy/P1",
     "proxy/P2",
     "proxy/P3",
     "proxy/P5",
     "proxy/P6",
     "proxy/P7",
+    "proxy/P9",
+    "proxy/P14",
 ];
 
 /// Promises that no case can cite, and why. One that is cited after all must leave this list.
@@ -213,8 +217,8 @@ const ATTACKS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Attacks of modules, and cases that are one, or where the engine itself stops it. Components, HTTP, sockets, stores of keys
-/// and plugins' manifests are not among them, because nothing here has any.
+/// Attacks of modules, and cases that are one, or where the engine itself stops it. Components, HTTP, sockets and plugins'
+/// manifests are not among them, because nothing here has any.
 const ATTACKS_OF_MODULES: &[(&str, &[&str])] = &[
     (
         "infinite loop",
@@ -505,7 +509,44 @@ const ATTACKS_OF_MODULES: &[(&str, &[&str])] = &[
             "wasm/query-rows-in-portions",
         ],
     ),
-    ("going on after a refusal", &["wasm/execute-goes-on-after-a-refusal"]),
+    (
+        "going on after a refusal",
+        &[
+            "wasm/execute-goes-on-after-a-refusal",
+            "wasm/execute-refused-inside-a-transaction",
+            "wasm/state-changed-before-a-refusal",
+        ],
+    ),
+    (
+        "store of keys and values",
+        &[
+            "wasm/state-value-larger-than-one-may-be",
+            "wasm/state-of-too-many-keys",
+            "wasm/state-that-adds-up",
+            "wasm/state-in-the-key",
+            "wasm/state-that-grows-by-overwriting",
+        ],
+    ),
+    (
+        "state of another",
+        &["wasm/state-of-a-namespace-not-granted", "wasm/import-state-get"],
+    ),
+    (
+        "environment",
+        &[
+            "wasm/import-env",
+            "wasm/env-reads-a-variable-not-granted",
+            "wasm/env-probes-for-a-variable",
+        ],
+    ),
+    (
+        "metrics",
+        &[
+            "wasm/metrics-of-too-many-names",
+            "wasm/metric-name-that-forges-a-line",
+            "wasm/import-metric",
+        ],
+    ),
     (
         "SQL through a module",
         &[

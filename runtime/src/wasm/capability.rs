@@ -1,6 +1,6 @@
 //! What the layer `capability` asks when a host function is called.
 
-use super::linker::HostFunction;
+use super::linker::{HostFunction, Needs};
 use crate::gate::Gate;
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
@@ -11,16 +11,17 @@ use crate::outcome::{Class, Refusal};
 pub(super) struct Granted(u32);
 
 impl Granted {
-    /// Asks whether `function` may be called.
+    /// Asks whether `function` may be called, by a guest of this namespace.
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn ask(&mut self, gate: &Gate, function: HostFunction) -> Result<(), Refusal> {
+    pub(super) fn ask(&mut self, gate: &Gate, function: HostFunction, namespace: &str) -> Result<(), Refusal> {
         let bit = 1 << function as u32;
         if self.0 & bit != 0 && !gate.is_refused() {
             return Ok(());
         }
-        let Some((action, resource)) = function.needs() else {
+        let Needs::Grant(action, resource) = function.needs(namespace) else {
+            // What is granted by name is asked about when the name is read.
             return Ok(());
         };
         gate.ask(action, &resource, &[])
@@ -50,19 +51,19 @@ mod tests {
         let gate = gate("standard");
         let mut granted = Granted::default();
         for _ in 0..2 {
-            assert!(granted.ask(&gate, HostFunction::ClockNowMs).is_ok());
+            assert!(granted.ask(&gate, HostFunction::ClockNowMs, "main").is_ok());
         }
         gate.refuse(Refusal::own_failure(Class::Trap, "of the test"));
-        assert!(granted.ask(&gate, HostFunction::ClockNowMs).is_err());
+        assert!(granted.ask(&gate, HostFunction::ClockNowMs, "main").is_err());
     }
 
     #[test]
     fn one_function_grants_no_other() {
         let gate = gate("database-only");
         let mut granted = Granted::default();
-        assert!(granted.ask(&gate, HostFunction::Log).is_ok());
+        assert!(granted.ask(&gate, HostFunction::Log, "main").is_ok());
         for _ in 0..2 {
-            assert!(granted.ask(&gate, HostFunction::RandomFill).is_err());
+            assert!(granted.ask(&gate, HostFunction::RandomFill, "main").is_err());
         }
     }
 }

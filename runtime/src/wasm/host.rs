@@ -1,5 +1,6 @@
 //! What a host call does: asks the plan, then acts, and looks at the clock when it is done.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,9 +13,12 @@ use super::alarm::Rung;
 use super::allocations::Allocations;
 use super::bridge::Bridge;
 use super::capability::Granted;
+use super::environment;
 use super::handover;
 use super::limiter::{Limiter, Own};
 use super::linker::{HostFunction, NAMESPACE};
+use super::metrics::{self, Metrics};
+use super::namespace::{self, Namespace};
 use super::refusal;
 use super::tally::Tally;
 use crate::deadline::Deadline;
@@ -22,6 +26,7 @@ use crate::error::RuntimeError;
 use crate::gate::{Gate, beyond};
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
+use crate::request::Request;
 use crate::trail::Event;
 
 /// The host's side of one store.
@@ -37,6 +42,9 @@ pub(super) struct Host {
     /// A failure that is not the guest's: the run has no outcome.
     pub unknown: Option<RuntimeError>,
     pub allocations: Allocations,
+    pub environment: BTreeMap<String, String>,
+    pub metrics: Metrics,
+    pub namespace: Namespace,
     log_bytes: u64,
     tally: Tally,
     granted: Granted,
@@ -45,16 +53,19 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(gate: &Arc<Gate>, own: Own, deadline: Deadline, database: Option<PathBuf>) -> Self {
+    pub(super) fn new(gate: &Arc<Gate>, own: Own, deadline: Deadline, request: &Request) -> Self {
         Self {
             gate: Arc::clone(gate),
             deadline,
             limiter: Limiter::new(Arc::clone(gate), own),
             rung: Rung::default(),
             log: Vec::new(),
-            database,
+            database: request.database.clone(),
             unknown: None,
             allocations: Allocations::default(),
+            environment: request.environment.clone(),
+            metrics: Metrics::default(),
+            namespace: Namespace::of(request.state.clone()),
             log_bytes: 0,
             tally: Tally::default(),
             granted: Granted::default(),
@@ -79,6 +90,8 @@ impl Host {
 pub(super) mod code {
     /// It is done.
     pub(in crate::wasm) const DONE: i32 = 0;
+    /// There is no such key or variable.
+    pub(in crate::wasm) const ABSENT: i32 = -1;
     /// The query failed by itself: it does not compile, or broke a constraint.
     pub(in crate::wasm) const QUERY_FAILED: i32 = -5;
     /// The guest's allocator returned null.
@@ -93,8 +106,13 @@ pub(super) fn define(linker: &mut Linker<Host>, function: HostFunction) -> wasmt
         HostFunction::Log => linker.func_wrap(NAMESPACE, name, log),
         HostFunction::ClockNowMs => linker.func_wrap(NAMESPACE, name, clock_now_ms),
         HostFunction::RandomFill => linker.func_wrap(NAMESPACE, name, random_fill),
+        HostFunction::MetricAdd => linker.func_wrap(NAMESPACE, name, metrics::metric_add),
+        HostFunction::EnvGet => linker.func_wrap(NAMESPACE, name, environment::env_get),
         HostFunction::DbQuery => linker.func_wrap(NAMESPACE, name, database::db_query),
         HostFunction::DbExecute => linker.func_wrap(NAMESPACE, name, database::db_execute),
+        HostFunction::StateGet => linker.func_wrap(NAMESPACE, name, namespace::state_get),
+        HostFunction::StateSet => linker.func_wrap(NAMESPACE, name, namespace::state_set),
+        HostFunction::StateRemove => linker.func_wrap(NAMESPACE, name, namespace::state_remove),
     }?;
     Ok(())
 }
@@ -148,7 +166,7 @@ fn admit(caller: &mut Caller<'_, Host>, function: HostFunction, bytes: u32) -> R
     if !host.gate.has(Layer::Capability) {
         return Ok(());
     }
-    host.granted.ask(&host.gate, function)
+    host.granted.ask(&host.gate, function, host.namespace.name())
 }
 
 fn on_time(host: &Host) -> Result<(), Refusal> {
@@ -159,7 +177,7 @@ fn on_time(host: &Host) -> Result<(), Refusal> {
     Err(Refusal::by(Layer::Deadline, Class::LimitTime, detail))
 }
 
-fn bounded(gate: &Gate, meter: Meter, total: u64, class: Class) -> Result<(), Refusal> {
+pub(super) fn bounded(gate: &Gate, meter: Meter, total: u64, class: Class) -> Result<(), Refusal> {
     let bound = gate.bound(meter);
     if !gate.has(Layer::Quota) || bound.permits(total) {
         return Ok(());

@@ -20,18 +20,39 @@ pub(super) enum HostFunction {
     Log,
     ClockNowMs,
     RandomFill,
+    MetricAdd,
+    EnvGet,
     DbQuery,
     DbExecute,
+    StateGet,
+    StateSet,
+    StateRemove,
+}
+
+/// What calling a host function takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// This capability, on this.
+    Grant(Action, Resource),
+    /// This capability, on what the guest names when it calls.
+    GrantByName(Action),
+    /// That the guest may be given buffers: who is given none has none to give back.
+    Buffers,
 }
 
 impl HostFunction {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Release,
         Self::Log,
         Self::ClockNowMs,
         Self::RandomFill,
+        Self::MetricAdd,
+        Self::EnvGet,
         Self::DbQuery,
         Self::DbExecute,
+        Self::StateGet,
+        Self::StateSet,
+        Self::StateRemove,
     ];
 
     /// The import's name.
@@ -41,8 +62,13 @@ impl HostFunction {
             Self::Log => "log",
             Self::ClockNowMs => "clock_now_ms",
             Self::RandomFill => "random_fill",
+            Self::MetricAdd => "metric_add",
+            Self::EnvGet => "env_get",
             Self::DbQuery => "db_query",
             Self::DbExecute => "db_execute",
+            Self::StateGet => "state_get",
+            Self::StateSet => "state_set",
+            Self::StateRemove => "state_remove",
         }
     }
 
@@ -51,26 +77,31 @@ impl HostFunction {
         format!("{NAMESPACE}#{}", self.name())
     }
 
-    /// The capability that calling it takes, and on what. Giving back what one was given takes none.
-    pub(super) fn needs(self) -> Option<(Action, Resource)> {
-        let of_function = |capability| (Action::Host(capability), Resource::HostFunction(self.id()));
-        let of_database = |capability| (Action::Host(capability), Resource::database("main"));
-        Some(match self {
-            Self::Release => return None,
+    /// What calling it takes of a guest of this namespace.
+    pub(super) fn needs(self, namespace: &str) -> Needs {
+        let of_function = |capability| Needs::Grant(Action::Host(capability), Resource::HostFunction(self.id()));
+        let of_database = |capability| Needs::Grant(Action::Host(capability), Resource::database("main"));
+        let of_namespace = |capability| Needs::Grant(Action::Host(capability), Resource::namespace(namespace));
+        match self {
+            Self::Release => Needs::Buffers,
             Self::Log => of_function(Capability::WriteLog),
             Self::ClockNowMs => of_function(Capability::ReadClock),
             Self::RandomFill => of_function(Capability::ReadRandom),
+            Self::MetricAdd => of_function(Capability::RecordMetric),
+            Self::EnvGet => Needs::GrantByName(Action::Host(Capability::ReadEnvironment)),
             Self::DbQuery => of_database(Capability::QueryDatabase),
             Self::DbExecute => of_database(Capability::ExecuteDatabase),
-        })
+            Self::StateGet => of_namespace(Capability::ReadState),
+            Self::StateSet | Self::StateRemove => of_namespace(Capability::WriteState),
+        }
     }
 
     /// Whether the plan has it linked.
-    fn is_granted(self, gate: &Gate) -> bool {
-        match self.needs() {
-            Some((action, resource)) => gate.would_allow(action, &resource, &[]),
-            // Who is given no buffer has none to give back.
-            None => gate.bound(Meter::Allocate).permits(1),
+    fn is_granted(self, gate: &Gate, namespace: &str) -> bool {
+        match self.needs(namespace) {
+            Needs::Grant(action, resource) => gate.would_allow(action, &resource, &[]),
+            Needs::GrantByName(action) => gate.plan().bit(action) != Some(false),
+            Needs::Buffers => gate.bound(Meter::Allocate).permits(1),
         }
     }
 }
@@ -80,11 +111,12 @@ pub(super) fn linker(
     engine: &Engine,
     module: &Module,
     gate: &Arc<Gate>,
+    namespace: &str,
 ) -> wasmtime::Result<Result<Linker<Host>, Refusal>> {
     let mut linker = Linker::new(engine);
     let mut offered = Vec::new();
     for function in HostFunction::ALL {
-        if !gate.has(Layer::Imports) || function.is_granted(gate) {
+        if !gate.has(Layer::Imports) || function.is_granted(gate, namespace) {
             host::define(&mut linker, function)?;
             offered.push(function.name());
         }
@@ -121,8 +153,8 @@ mod tests {
     fn policies_know_every_host_function_by_its_import() {
         let asked: Vec<String> = HostFunction::ALL
             .iter()
-            .filter_map(|function| match function.needs() {
-                Some((_, Resource::HostFunction(id))) => Some(id),
+            .filter_map(|function| match function.needs("main") {
+                Needs::Grant(_, Resource::HostFunction(id)) => Some(id),
                 _ => None,
             })
             .collect();

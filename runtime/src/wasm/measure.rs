@@ -59,7 +59,7 @@ impl Governed {
         let program = Program::compile(binary, &gate, stopping)
             .map_err(said)?
             .map_err(|refusal| refusal.detail)?;
-        let linker = linker::linker(&program.engine, &program.module, &gate)
+        let linker = linker::linker(&program.engine, &program.module, &gate, "main")
             .map_err(said)?
             .map_err(|refusal| refusal.detail)?;
         Ok(Self {
@@ -146,7 +146,8 @@ impl Asked {
     #[must_use]
     pub fn is_allowed(&self) -> bool {
         let mut granted = self.granted.get();
-        let is_allowed = self.gate.has(Layer::Capability) && granted.ask(&self.gate, HostFunction::ClockNowMs).is_ok();
+        let is_allowed =
+            self.gate.has(Layer::Capability) && granted.ask(&self.gate, HostFunction::ClockNowMs, "main").is_ok();
         self.granted.set(granted);
         is_allowed
     }

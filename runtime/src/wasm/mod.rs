@@ -3,7 +3,8 @@
 //! [`validate`] looks at a module before anything compiles it, [`engine`] configures wasmtime from the plan, [`program`]
 //! compiles a module that can be stopped, which takes [`rewrite`] and [`alarm`], [`linker`] links what the plan grants,
 //! [`host`] is what a host call does, [`capability`] what it asks before, [`bridge`] is the only way to the guest's memory,
-//! [`handover`] how an answer gets there, [`allocations`] what of that the guest still has, [`limiter`] counts what a store
+//! [`handover`] how an answer gets there, [`allocations`] what of that the guest still has, [`namespace`], [`environment`] and
+//! [`metrics`] are host functions with more to them, [`limiter`] counts what a store
 //! grows and [`tally`] its calls, [`contract`] is the input/output convention and [`refusal`] reads a cause out of a trap. What runs between two
 //! checks of the clock, such as one bulk operation, none of these can interrupt: that is what the worker process is for.
 
@@ -13,11 +14,14 @@ mod bridge;
 mod capability;
 mod contract;
 mod engine;
+mod environment;
 mod handover;
 mod host;
 mod limiter;
 mod linker;
 pub mod measure;
+mod metrics;
+mod namespace;
 mod program;
 mod refusal;
 mod rewrite;

@@ -54,7 +54,7 @@ pub(super) fn run_stopping(
     if let Some(refusal) = limiter::count_refusal(gate, memories, required.num_tables) {
         return Ok(before_start(refusal));
     }
-    let granted = linker::linker(&program.engine, &program.module, gate)
+    let granted = linker::linker(&program.engine, &program.module, gate, request.state.namespace())
         .map_err(|error| RuntimeError::Request(format!("cannot link host functions: {error}")))?;
     let linker = match granted {
         Ok(linker) => linker,
@@ -141,6 +141,10 @@ impl Guest<'_> {
             return Err(unknown);
         }
         product.log = host.log;
+        product.metrics = host.metrics.into_sums();
+        if class.is_ok() {
+            product.state = host.namespace.into_changes();
+        }
         Ok(Ended {
             class,
             detail: String::new(),
@@ -151,7 +155,7 @@ impl Guest<'_> {
 
     /// A store for one run.
     pub(super) fn watched(&self, deadline: Deadline) -> Watched {
-        let host = Host::new(self.gate, self.program.own(), deadline, self.request.database.clone());
+        let host = Host::new(self.gate, self.program.own(), deadline, self.request);
         let mut store = Store::new(&self.program.engine, host);
         store.limiter(|host| &mut host.limiter);
         Watched { alarm: None, store }

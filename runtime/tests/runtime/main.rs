@@ -10,6 +10,7 @@
 
 mod boundaries;
 mod chains;
+mod host_functions;
 mod modules;
 mod outcomes;
 mod outer;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         requests::trials(),
         modules::trials(),
         chains::trials(),
+        host_functions::trials(),
         schemas::trials(),
         sessions::trials(),
     ];

@@ -59,7 +59,8 @@ pub fn roomy_with(narrowed: &[(Meter, u64)], more: &str) -> PolicyStore {
     let mut text = format!(
         "@id(\"any-sql\") permit (principal in Profile::\"{ROOMY}\", action in Action::\"sql\", resource);\n\
          @id(\"any-host-call\") permit (principal in Profile::\"{ROOMY}\", action in [Action::\"writeLog\", \
-         Action::\"readClock\", Action::\"readRandom\", Action::\"queryDatabase\", Action::\"executeDatabase\"], \
+         Action::\"readClock\", Action::\"readRandom\", Action::\"queryDatabase\", Action::\"executeDatabase\", \
+         Action::\"recordMetric\", Action::\"readState\", Action::\"writeState\", Action::\"readEnvironment\"], \
          resource);\n"
     );
     for &meter in Meter::ALL {

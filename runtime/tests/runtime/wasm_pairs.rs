@@ -15,6 +15,7 @@ pub fn pairs() -> Vec<Pair> {
     pairs.extend(of_functions());
     pairs.extend(of_host_calls());
     pairs.extend(of_allocations());
+    pairs.extend(of_metrics_and_state());
     pairs.extend(of_input_and_output());
     pairs.extend(of_time());
     pairs.extend(of_fuel());
@@ -274,6 +275,94 @@ fn of_allocations() -> Vec<Pair> {
         ),
         allocation(Meter::HoldAllocations, "in_sum", holding(2), holding(3)),
     ]
+}
+
+fn of_metrics_and_state() -> Vec<Pair> {
+    let metrics = |names: &[&str]| {
+        let add = |at: usize, length| format!("(call $host (i32.const {at}) (i32.const {length}) (i64.const 1))");
+        naming("metric_add", "i32 i32 i64", names, &add)
+    };
+    let storing = |keys: &[&str], value: usize| {
+        let set = |at: usize, length| {
+            format!("(call $host (i32.const {at}) (i32.const {length}) (i32.const 64) (i32.const {value}))")
+        };
+        naming("state_set", "i32 i32 i32 i32", keys, &set)
+    };
+    let given = |mut request: Request| {
+        request.state.set("given", "value");
+        request
+    };
+    let state = |meter, name, most, at, past| pair(meter, name, most, (at, past), Class::LimitState, Layer::Quota);
+    vec![
+        pair(
+            Meter::AddMetric,
+            "names",
+            2,
+            (metrics(&["a", "b", "a"]), metrics(&["a", "b", "c"])),
+            Class::LimitMetrics,
+            Layer::Quota,
+        ),
+        state(
+            Meter::StoreValue,
+            "bytes",
+            8,
+            storing(&["key"], 8),
+            storing(&["key"], 9),
+        ),
+        state(
+            Meter::AddKey,
+            "new",
+            2,
+            storing(&["a", "b", "a"], 1),
+            storing(&["a", "b", "c"], 1),
+        ),
+        state(
+            Meter::AddKey,
+            "beside_given",
+            2,
+            given(storing(&["a", "given"], 1)),
+            given(storing(&["a", "b"], 1)),
+        ),
+        state(Meter::GrowState, "one", 11, storing(&["key"], 8), storing(&["key"], 9)),
+        state(
+            Meter::GrowState,
+            "in_sum",
+            12,
+            storing(&["a", "b"], 5),
+            storing(&["a", "bc"], 5),
+        ),
+        state(
+            Meter::GrowState,
+            "beside_given",
+            15,
+            given(storing(&["a"], 4)),
+            given(storing(&["a"], 5)),
+        ),
+        state(
+            Meter::GrowState,
+            "overwriting",
+            10,
+            given(storing(&["given"], 5)),
+            given(storing(&["given"], 6)),
+        ),
+    ]
+}
+
+/// Calls a host function once for each name.
+fn naming(function: &str, parameters: &str, names: &[&str], call: &dyn Fn(usize, usize) -> String) -> Request {
+    let mut data = String::new();
+    let mut calls = String::new();
+    for (number, name) in names.iter().enumerate() {
+        let at = 1024 + 64 * number;
+        data.push_str(&format!("(data (i32.const {at}) \"{name}\")"));
+        calls.push_str(&format!("(drop {})", call(at, name.len())));
+    }
+    wasm(format!(
+        "(module (import \"stockade\" \"{function}\" (func $host (param {parameters}) (result i32)))
+         (memory (export \"memory\") 1)
+         {data}
+         (func (export \"run\") {calls}))"
+    ))
 }
 
 /// Has so many answers of five bytes at once.
