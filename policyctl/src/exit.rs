@@ -100,4 +100,5 @@ failure_from!(
     stockade_conformance::ReportError,
     stockade_conformance::SubjectError,
     stockade_conformance::TrialError,
+    stockade_runtime::StateFileError,
 );

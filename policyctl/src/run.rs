@@ -1,14 +1,18 @@
 //! `policyctl run`
 
+use std::env;
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use stockade_runtime::worker::{Pool, PoolOptions};
-use stockade_runtime::{Guest, Layer, Outcome, Request, Runtime, RuntimeError, SqlValue, StatementResult, WasmValue};
+use stockade_runtime::{
+    Guest, Layer, Outcome, Request, Runtime, RuntimeError, SqlValue, StateChanges, StateFile, StatementResult,
+    WasmValue,
+};
 
 use crate::arguments::{Format, Policies};
 use crate::exit::{Exit, Failure};
@@ -41,6 +45,15 @@ pub(crate) struct Run {
     /// A publisher's signature of the module, as `openssl pkeyutl -sign` writes it; once for each module of a chain
     #[arg(long = "signature", value_name = "FILE")]
     pub signatures: Vec<PathBuf>,
+    /// A namespace of keys and values for the module, and the file that it is in; made where it is not there
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// The name by which policies know the namespace
+    #[arg(long, value_name = "NAME", default_value = "main", requires = "state")]
+    pub namespace: String,
+    /// A variable that the module may ask for, once for each: with a value, or with the one that it has here
+    #[arg(long = "env", value_name = "NAME[=VALUE]")]
+    pub environment: Vec<String>,
     /// Run in this process instead of a worker: no hard deadline, no heap limit, no crash containment
     #[arg(long)]
     pub in_process: bool,
@@ -57,7 +70,15 @@ const LARGEST: u64 = 256 << 20;
 
 /// Runs one guest, or a chain.
 pub(crate) fn run(arguments: &Run) -> Result<Exit, Failure> {
-    let requests = requests(arguments)?;
+    let mut requests = requests(arguments)?;
+    // Locked until what the guest changed is in it: two runs of one namespace come one after the other.
+    let mut kept = match &arguments.state {
+        Some(path) => Some(StateFile::open(path, &arguments.namespace)?),
+        None => None,
+    };
+    if let (Some(kept), [request]) = (&kept, requests.as_mut_slice()) {
+        request.state = kept.state().clone();
+    }
     let policies = sources::load(&arguments.policies)?;
     let runtime = if arguments.in_process {
         Runtime::in_process(policies)
@@ -69,6 +90,9 @@ pub(crate) fn run(arguments: &Run) -> Result<Exit, Failure> {
         chain => runtime.run_chain(chain)?,
     };
     let last = outcomes.last().ok_or_else(|| Failure::new("nothing ran"))?;
+    if let Some(kept) = &mut kept {
+        kept.apply(&last.product.state)?;
+    }
     match arguments.format {
         Format::Json => writeln!(io::stdout(), "{}", all_as_json(&arguments.guests, &outcomes, last))?,
         Format::Human => {
@@ -162,20 +186,45 @@ fn request(path: &Path, arguments: &Run) -> Result<Request, Failure> {
     request.database.clone_from(&arguments.db);
     request.invoke.clone_from(&arguments.invoke);
     request.arguments.clone_from(&arguments.arguments);
+    request.environment = arguments
+        .environment
+        .iter()
+        .map(|variable| environment(variable))
+        .collect::<Result<_, _>>()?;
     Ok(request)
+}
+
+/// A variable as it was asked for. Nothing is taken from here that was not named.
+fn environment(variable: &str) -> Result<(String, String), Failure> {
+    if let Some((name, value)) = variable.split_once('=') {
+        return Ok((name.to_owned(), value.to_owned()));
+    }
+    match env::var(variable) {
+        Ok(value) => Ok((variable.to_owned(), value)),
+        Err(error) => Err(Failure::new(format!("cannot give variable `{variable}`: {error}"))),
+    }
 }
 
 fn check_fit(request: &Request, arguments: &Run) -> Result<(), Failure> {
     let names_export = arguments.invoke.is_some() || !arguments.arguments.is_empty();
-    let for_modules = names_export || arguments.input.is_some() || !arguments.signatures.is_empty();
+    let is_given = !arguments.signatures.is_empty() || arguments.state.is_some() || !arguments.environment.is_empty();
+    let for_modules = names_export || arguments.input.is_some() || is_given;
     if matches!(request.guest, Guest::Sql(_)) && for_modules {
         return Err(Failure::new(
-            "`--invoke`, `--arg`, `--input` and `--signature` are for WebAssembly guests, and this is SQL",
+            "`--invoke`, `--arg`, `--input`, `--state`, `--env` and `--signature` are for WebAssembly guests, and this is SQL",
         ));
     }
-    if names_export && arguments.guests.len() > 1 {
+    if arguments.guests.len() == 1 {
+        return Ok(());
+    }
+    if names_export {
         return Err(Failure::new(
             "`--invoke` and `--arg` are for one module: the modules of a chain follow the input/output contract",
+        ));
+    }
+    if arguments.state.is_some() {
+        return Err(Failure::new(
+            "`--state` is for one module: those of a chain hand over bytes",
         ));
     }
     Ok(())
@@ -225,6 +274,9 @@ fn read(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
 fn show(guests: &[PathBuf], outcomes: &[Outcome], last: &Outcome) -> Result<(), Failure> {
     for line in outcomes.iter().flat_map(|outcome| &outcome.product.log) {
         writeln!(io::stderr(), "guest: {}", one_line(line))?;
+    }
+    for (name, sum) in outcomes.iter().flat_map(|outcome| &outcome.product.metrics) {
+        writeln!(io::stderr(), "metric: {name} {sum}")?;
     }
     show_product(last)?;
     if guests.len() == 1 {
@@ -338,6 +390,8 @@ fn as_json(outcome: &Outcome) -> Value {
         "output": String::from_utf8(product.output.clone()).ok(),
         "output_hex": (String::from_utf8(product.output.clone()).is_err()).then(|| hexadecimal(&product.output)),
         "log": product.log,
+        "metrics": product.metrics,
+        "state": json_state(&product.state),
         "absent": outcome.absent.iter().collect::<Vec<_>>(),
         "trail": outcome.trail.events(),
         "trail_dropped": outcome.trail.dropped(),
@@ -371,6 +425,18 @@ fn json_cell(value: &SqlValue) -> Value {
         SqlValue::Text(text) => json!(text),
         SqlValue::Blob(bytes) => json!({ "blob": hexadecimal(bytes) }),
     }
+}
+
+/// Each key that was changed: text, bytes as a cell has them, or `null` where it was removed.
+fn json_state(changes: &StateChanges) -> Map<String, Value> {
+    let json = |value: &[u8]| match std::str::from_utf8(value) {
+        Ok(text) => json!(text),
+        Err(_) => json!({ "blob": hexadecimal(value) }),
+    };
+    changes
+        .iter()
+        .map(|(key, change)| (key.to_owned(), change.map_or(Value::Null, json)))
+        .collect()
 }
 
 fn json_result(value: &WasmValue) -> Value {
