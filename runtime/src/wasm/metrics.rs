@@ -43,13 +43,9 @@ impl Metrics {
 
 /// Whether an exposition of metrics in text can have it as a name: no guest writes a line of its own there.
 fn is_name(name: &str) -> bool {
-    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-    name.len() <= LONGEST_NAME
-        && name
-            .as_bytes()
-            .first()
-            .is_some_and(|first| is_part(first) && !first.is_ascii_digit())
-        && name.as_bytes().iter().all(|byte| is_part(byte))
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let is_first = |byte: u8| is_part(byte) && !byte.is_ascii_digit();
+    name.len() <= LONGEST_NAME && name.bytes().next().is_some_and(is_first) && name.bytes().all(is_part)
 }
 
 /// Adds to a metric. A sum that 64 bits cannot hold stays at the largest or smallest that they can.
