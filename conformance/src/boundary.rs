@@ -4,6 +4,7 @@
 //! guests are written that use just as much and one more. Some meters cannot be hit to the byte, because SQLite, wasmtime or
 //! the clock decide what is used: [`Pair::is_exact`] says which.
 
+mod host_functions;
 mod module_runs;
 
 use std::sync::Arc;
@@ -90,7 +91,8 @@ pub const WITHOUT_PAIR: &[(Meter, &str)] = &[(
     "a run has exactly one instance, so only a bound of zero can stop it, and then nothing runs",
 )];
 
-/// One for each meter, in the order of the vocabulary within SQL, what a compiler is given to do, and what a module uses.
+/// One for each meter, in the order of the vocabulary within SQL, what a compiler is given to do, what a module uses, and what the host
+/// does for it.
 #[must_use]
 pub fn pairs() -> Vec<Pair> {
     let scripts = Meter::ALL
@@ -99,7 +101,11 @@ pub fn pairs() -> Vec<Pair> {
     let modules = Meter::ALL
         .iter()
         .filter_map(|&meter| module_pair(meter, small_bound(meter)));
-    scripts.chain(modules).chain(module_runs::pairs()).collect()
+    scripts
+        .chain(modules)
+        .chain(module_runs::pairs())
+        .chain(host_functions::pairs())
+        .collect()
 }
 
 /// Small enough to be reached at once, and another than the stock profiles have.

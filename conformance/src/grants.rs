@@ -43,7 +43,7 @@ const EVERYTHING: &str = r#"
 @id("grants-sql")
 permit (principal, action in Action::"sql", resource);
 @id("grants-host")
-permit (principal, action in [Action::"telemetry", Action::"ambient", Action::"database"], resource);
+permit (principal, action in [Action::"telemetry", Action::"ambient", Action::"database", Action::"state"], resource);
 @id("grants-attached")
 permit (principal, action == Action::"sqlAttached", resource) when { context.count <= 2 };
 "#;
@@ -87,7 +87,12 @@ fn is_denial(action: Action, outcome: &Outcome) -> bool {
             let layers = [Layer::Screen, Layer::Authorizer];
             classes.contains(&outcome.class) && outcome.layer.is_some_and(|layer| layers.contains(&layer))
         }
-        Action::Host(_) => (outcome.class, outcome.layer) == (Class::DeniedImport, Some(Layer::Imports)),
+        // What is asked about by a name that only the call says is linked.
+        Action::Host(_) => [
+            (Class::DeniedImport, Some(Layer::Imports)),
+            (Class::DeniedCapability, Some(Layer::Capability)),
+        ]
+        .contains(&(outcome.class, outcome.layer)),
     }
 }
 
@@ -177,6 +182,30 @@ fn module(capability: Capability) -> String {
             "i32",
         ),
         Capability::ExecuteDatabase => ("db_execute", "i32 i32", "(i32.const 16) (i32.const 8)", "i64"),
+        Capability::RecordMetric => (
+            "metric_add",
+            "i32 i32 i64",
+            "(i32.const 16) (i32.const 6) (i64.const 1)",
+            "i32",
+        ),
+        Capability::ReadEnvironment => (
+            "env_get",
+            "i32 i32 i32 i32",
+            "(i32.const 16) (i32.const 6) (i32.const 4) (i32.const 8)",
+            "i32",
+        ),
+        Capability::ReadState => (
+            "state_get",
+            "i32 i32 i32 i32",
+            "(i32.const 16) (i32.const 6) (i32.const 4) (i32.const 8)",
+            "i32",
+        ),
+        Capability::WriteState => (
+            "state_set",
+            "i32 i32 i32 i32",
+            "(i32.const 16) (i32.const 6) (i32.const 16) (i32.const 6)",
+            "i32",
+        ),
     };
     format!(
         "(module

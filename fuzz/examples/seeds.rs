@@ -26,15 +26,31 @@ fn seeds(target: &str) -> Result<Vec<(String, Vec<u8>)>, Box<dyn Error>> {
         let files = folder.filter_map(|entry| Some(entry.ok()?.path()));
         let policies = files.filter(|path| path.extension().is_some_and(|kind| kind == "cedar"));
         return policies
-            .map(|path| Ok((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), fs::read(&path)?)))
+            .map(|path| {
+                Ok((
+                    path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                    fs::read(&path)?,
+                ))
+            })
             .collect();
     }
     let corpus = Corpus::embedded()?;
     let wanted = corpus.cases().iter().filter_map(|case| {
         let seed = match (&case.program, target) {
             (Program::Sql(script), "sql") => script.clone().into_bytes(),
-            (Program::Module { code: Code::Text(text), .. }, "wasm") => wat::parse_str(text).ok()?,
-            (Program::Module { code: Code::Made(measures), .. }, "wasm") => measures.module(),
+            (
+                Program::Module {
+                    code: Code::Text(text), ..
+                },
+                "wasm",
+            ) => wat::parse_str(text).ok()?,
+            (
+                Program::Module {
+                    code: Code::Made(measures),
+                    ..
+                },
+                "wasm",
+            ) => measures.module(),
             _ => return None,
         };
         Some((case.id.replace('/', "-"), seed))

@@ -277,6 +277,8 @@ fn in_words(event: &Event) -> String {
             let answer = if *allowed { "allowed" } else { "denied" };
             format!("{answer}: {action} on {resource} ({})", policies.join(", "))
         }
+        Event::Called { function, calls, bytes } => format!("called {function} {calls} times, with {bytes} bytes"),
+        Event::Held { buffers, bytes } => format!("still held {buffers} buffers, {bytes} bytes"),
         Event::Refused { class, layer } => {
             let by = layer.map_or(String::new(), |layer| format!(" by {layer}"));
             format!("refused: {class}{by}")
