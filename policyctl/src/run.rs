@@ -196,13 +196,20 @@ fn request(path: &Path, arguments: &Run) -> Result<Request, Failure> {
 
 /// A variable as it was asked for. Nothing is taken from here that was not named.
 fn environment(variable: &str) -> Result<(String, String), Failure> {
-    if let Some((name, value)) = variable.split_once('=') {
-        return Ok((name.to_owned(), value.to_owned()));
+    let (name, value) = match variable.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (variable, None),
+    };
+    if name.is_empty() {
+        return Err(Failure::new(
+            "a variable has a name: `--env NAME` or `--env NAME=VALUE`",
+        ));
     }
-    match env::var(variable) {
-        Ok(value) => Ok((variable.to_owned(), value)),
-        Err(error) => Err(Failure::new(format!("cannot give variable `{variable}`: {error}"))),
-    }
+    let value = match value {
+        Some(value) => value,
+        None => env::var(name).map_err(|error| Failure::new(format!("cannot give variable `{name}`: {error}")))?,
+    };
+    Ok((name.to_owned(), value))
 }
 
 fn check_fit(request: &Request, arguments: &Run) -> Result<(), Failure> {

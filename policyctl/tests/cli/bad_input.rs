@@ -187,6 +187,30 @@ fn profiles_and_exports_that_do_not_exist() {
 }
 
 #[test]
+fn state_and_variables_that_cannot_be_given() {
+    let folder = Folder::new();
+    fs::write(folder.path("guest.sql"), "select 1").unwrap();
+    fs::write(folder.path("guest.wat"), "(module)").unwrap();
+    fs::write(folder.path("other.state"), "no state").unwrap();
+    fs::create_dir(folder.path("folder.state")).unwrap();
+    for given in [["--state", "x.state"], ["--env", "LANG=de"]] {
+        let ran = folder.run(&["run", given[0], given[1], "guest.sql"]);
+        assert_no_answer(&ran, "are for WebAssembly guests");
+    }
+    let with = |flag: &str, value: &str| folder.run(&["run", "--profile", "trusted", flag, value, "guest.wat"]);
+    assert_no_answer(
+        &with("--env", "NO_SUCH_VARIABLE"),
+        "cannot give variable `NO_SUCH_VARIABLE`",
+    );
+    assert_no_answer(&with("--env", ""), "a variable has a name");
+    assert_no_answer(&with("--env", "=de"), "a variable has a name");
+    assert_no_answer(&with("--state", "other.state"), "`other.state` holds no state");
+    assert_no_answer(&with("--state", "folder.state"), "cannot use state `folder.state`");
+    assert_no_answer(&with("--state", "gone/x.state"), "cannot use state `gone/x.state`");
+    assert_eq!(fs::read(folder.path("other.state")).unwrap(), b"no state");
+}
+
+#[test]
 fn policies_that_do_not_hold() {
     let folder = Folder::new();
     let wrong = [

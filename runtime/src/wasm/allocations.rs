@@ -53,7 +53,7 @@ impl Allocations {
     pub(super) fn enter(&mut self, gate: &Gate, pointer: u32, length: u32) -> Result<(), Refusal> {
         self.admit(gate, length)?;
         let new = Held { pointer, length };
-        let place = self.held.partition_point(|held| held.pointer < pointer);
+        let place = self.place(pointer);
         if gate.has(Layer::Bridge) {
             let below = place.checked_sub(1).and_then(|below| self.held.get(below));
             let above = self.held.get(place);
@@ -75,8 +75,7 @@ impl Allocations {
     /// # Errors
     /// Where none is held that begins there.
     pub(super) fn strike(&mut self, gate: &Gate, pointer: u32) -> Result<u32, Refusal> {
-        if let Ok(place) = self.held.binary_search_by_key(&pointer, |held| held.pointer) {
-            let Held { length, .. } = self.held.remove(place);
+        if let Some(length) = self.taken(pointer) {
             self.bytes -= u64::from(length);
             return Ok(length);
         }
@@ -88,6 +87,23 @@ impl Allocations {
         }
         // An unguarded host hands on what it is told.
         Ok(0)
+    }
+
+    /// Takes the buffer at `pointer` off the list, mostly its last one.
+    fn taken(&mut self, pointer: u32) -> Option<u32> {
+        if let Some(last) = self.held.pop_if(|last| last.pointer == pointer) {
+            return Some(last.length);
+        }
+        let place = self.held.binary_search_by_key(&pointer, |held| held.pointer).ok()?;
+        Some(self.held.remove(place).length)
+    }
+
+    /// Where the first buffer is that does not begin below `pointer`.
+    fn place(&self, pointer: u32) -> usize {
+        match self.held.last() {
+            Some(last) if last.pointer >= pointer => self.held.partition_point(|held| held.pointer < pointer),
+            _ => self.held.len(),
+        }
     }
 
     /// How many buffers are held, and how many bytes they have together.
