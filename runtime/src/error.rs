@@ -26,6 +26,17 @@ pub enum RuntimeError {
     /// The request asks for something that the guest does not offer.
     #[error("{0}")]
     Request(String),
+    /// A compiled module could not be loaded. Who has its bytes compiles it again, as [`crate::Runtime::run`] does.
+    #[error("cannot load a compiled module: {0}")]
+    Code(String),
+    /// The folder of a module cache is not one that code may be kept in.
+    #[error("cannot keep compiled modules in `{}`: {reason}", folder.display())]
+    ModuleCache {
+        /// The folder.
+        folder: PathBuf,
+        /// Why not, and what to do.
+        reason: String,
+    },
     /// The system gave no process or thread to run the guest in.
     #[error("cannot start a worker: {0}")]
     Spawn(io::Error),

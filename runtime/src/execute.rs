@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use stockade_policies::{Meter, Plan};
 
+use crate::code::Code;
+#[cfg(feature = "wasm")]
+use crate::code::Compiled;
 use crate::deadline::{Deadline, allowance};
 use crate::error::RuntimeError;
 use crate::gate::Gate;
@@ -25,6 +28,8 @@ pub(crate) struct Job {
     pub layers: Layers,
     /// How long the modules before it in its chain have run, on the same account.
     pub spent: Duration,
+    /// Where a module's code comes from. Where that is not its bytes, they are not in the request.
+    pub code: Code,
 }
 
 impl Job {
@@ -36,6 +41,10 @@ impl Job {
 
 /// Who is told how far a guest is.
 pub(crate) trait Listener: Send + Sync {
+    /// A module was compiled that is to be kept. Told once, and before anything is executed.
+    #[cfg(feature = "wasm")]
+    fn compiled(&self, _: Compiled) {}
+
     /// The first guest byte is about to be executed.
     fn started(&self) {}
 
@@ -85,6 +94,7 @@ pub(crate) fn outcome(gate: &Gate, ended: Ended) -> Outcome {
         product: ended.product,
         trail: gate.trail(),
         absent: Layers::NONE,
+        module_cache: None,
     }
 }
 

@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use stockade_policies::{Action, Bound, Decision, Meter, Plan, Question, Resource, Value};
 
+#[cfg(feature = "wasm")]
+use crate::code::Compiled;
 use crate::execute::Listener;
 use crate::layer::{Layer, Layers};
 use crate::outcome::Refusal;
@@ -158,7 +160,6 @@ impl Gate {
     }
 
     /// The layers in force.
-    #[cfg(feature = "sql")]
     pub(crate) fn layers(&self) -> Layers {
         self.layers
     }
@@ -233,6 +234,12 @@ impl Gate {
                 context,
             })
             .allowed
+    }
+
+    /// Tells what was compiled, to be kept.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn compiled(&self, compiled: Compiled) {
+        self.listener.compiled(compiled);
     }
 
     /// Writes and tells that the first guest byte is about to be executed.

@@ -9,6 +9,7 @@
 compile_error!("stockade-runtime needs Linux: workers die with their supervisor through PR_SET_PDEATHSIG");
 
 mod chain;
+mod code;
 mod deadline;
 mod error;
 mod execute;
@@ -16,6 +17,8 @@ mod gate;
 #[cfg(feature = "sql")]
 mod host_database;
 mod layer;
+#[cfg(feature = "wasm")]
+mod module_cache;
 mod outcome;
 mod presence;
 mod provenance;
@@ -39,7 +42,9 @@ pub use error::RuntimeError;
 #[cfg(feature = "sql")]
 pub use host_database::{HostDatabase, HostScript};
 pub use layer::{Layer, Layers};
-pub use outcome::{Class, Outcome, Product, Refusal, SqlValue, StatementResult, WasmValue};
+#[cfg(feature = "wasm")]
+pub use module_cache::{ModuleCache, ModuleCacheCounts};
+pub use outcome::{CacheUse, Class, Outcome, Product, Refusal, SqlValue, StatementResult, WasmValue};
 pub use presence::{Presence, presence};
 pub use request::{Guest, Request};
 pub use runtime::{Ablated, KILL_GRACE, Runtime, WORKER_MEMORY};

@@ -293,6 +293,25 @@ pub struct Product {
     pub state: StateChanges,
 }
 
+/// Whether a module was in the module cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CacheUse {
+    /// It was, and what was compiled before was loaded.
+    Hit,
+    /// It was not, and was compiled; where it did not get so far, it was refused before.
+    Miss,
+}
+
+impl fmt::Display for CacheUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+        })
+    }
+}
+
 /// What happened to a guest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -313,6 +332,9 @@ pub struct Outcome {
     /// Layers that were not in force, because of how or where the guest ran.
     #[serde(default)]
     pub absent: Layers,
+    /// Whether the module was in the module cache; `None` where that was not asked.
+    #[serde(default)]
+    pub module_cache: Option<CacheUse>,
 }
 
 impl Outcome {
@@ -329,6 +351,7 @@ impl Outcome {
             product: Product::default(),
             trail,
             absent: Layers::NONE,
+            module_cache: None,
         }
     }
 }

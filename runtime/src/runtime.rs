@@ -5,6 +5,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(feature = "sql")]
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,10 +13,15 @@ use sha2::{Digest, Sha256};
 use stockade_policies::{Bound, Meter, Plan, PolicyStore, Principal, PublisherKey};
 
 use crate::chain;
+use crate::code::{Code, Compiled};
 use crate::deadline::allowance;
 use crate::error::RuntimeError;
-use crate::execute::{Job, execute};
+use crate::execute::{Job, Listener, execute};
 use crate::layer::{Layer, Layers};
+#[cfg(feature = "wasm")]
+use crate::module_cache::{Key, ModuleCache};
+#[cfg(feature = "wasm")]
+use crate::outcome::CacheUse;
 use crate::outcome::{Class, Outcome, Refusal};
 use crate::presence::presence;
 use crate::provenance;
@@ -67,6 +73,8 @@ pub struct Runtime {
     layers: Layers,
     pool: Option<Arc<Pool>>,
     publisher_keys: Vec<PublisherKey>,
+    #[cfg(feature = "wasm")]
+    module_cache: Option<Arc<ModuleCache>>,
     plans: Mutex<HashMap<Principal, Plan>>,
 }
 
@@ -113,8 +121,22 @@ impl Runtime {
             policies,
             layers,
             pool,
+            #[cfg(feature = "wasm")]
+            module_cache: None,
             plans: Mutex::default(),
         }
+    }
+
+    /// Keeps the modules that it compiles, and loads those that were compiled before, by whichever runtime that has this cache.
+    /// What a module may do, its plan says each time.
+    ///
+    /// Code that is to be kept is compiled by a worker that has had no guest, which gives it back before the module starts. So
+    /// where modules are new, workers are replaced more often. A runtime in process compiles in the process that it is.
+    #[cfg(feature = "wasm")]
+    #[must_use]
+    pub fn with_module_cache(mut self, cache: Arc<ModuleCache>) -> Self {
+        self.module_cache = Some(cache);
+        self
     }
 
     /// The policies.
@@ -168,19 +190,56 @@ impl Runtime {
     }
 
     fn run_fenced(&self, request: &Request, spent: Duration) -> Result<Outcome, RuntimeError> {
-        let (mut job, refusal) = self.job(request, self.layers)?;
-        job.spent = spent;
-        if let Some(refusal) = refusal.or_else(|| screen::refusal(&job.request, &job.plan)) {
-            return Ok(Outcome::refused(refusal, admitted(&job.plan)));
+        let (mut guest, refusal) = self.fenced(request, self.layers)?;
+        guest.spent = spent;
+        if let Some(refusal) = refusal.or_else(|| screen::refusal(request, &guest.plan)) {
+            return Ok(Outcome::refused(refusal, admitted(&guest.plan)));
         }
-        let Some(pool) = &self.pool else {
-            // A panic in the guard is a refusal here too: nobody knows what it left undone.
-            return catch_unwind(AssertUnwindSafe(|| execute(&job, ()))).unwrap_or_else(|_| {
-                let refusal = Refusal::own_failure(Class::HostInternal, "the guard failed while the guest ran");
-                Ok(Outcome::refused(refusal, admitted(&job.plan)))
-            });
+        #[cfg(feature = "wasm")]
+        if let (Some(cache), Some(sha256)) = (&self.module_cache, &guest.plan.principal().sha256) {
+            return self.run_cached(cache, sha256, &guest);
+        }
+        self.run_job(&guest.job(Code::Compile), request.tenant.as_deref(), &mut None)
+    }
+
+    /// Runs a module whose code is looked for in the cache first, and kept there if it is not.
+    #[cfg(feature = "wasm")]
+    fn run_cached(&self, cache: &ModuleCache, sha256: &str, guest: &Fenced<'_>) -> Result<Outcome, RuntimeError> {
+        let tenant = guest.request.tenant.as_deref();
+        let key = Key::new(sha256, crate::wasm::fingerprint(&guest.plan, guest.layers)?);
+        let ran = |cached: CacheUse, outcome: Result<Outcome, RuntimeError>| {
+            cache.count(cached);
+            outcome.map(|mut outcome| {
+                outcome.module_cache = Some(cached);
+                outcome
+            })
         };
-        let ended = pool.run(request.tenant.as_deref(), &job, &patience(&job))?;
+        if let Some(artefact) = cache.find(&key) {
+            match self.run_job(&guest.job(Code::Load(artefact)), tenant, &mut None) {
+                // Nothing was executed yet.
+                Err(RuntimeError::Code(_)) => cache.reject(&key),
+                outcome => return ran(CacheUse::Hit, outcome),
+            }
+        }
+        let mut compiled = None;
+        let outcome = self.run_job(&guest.job(Code::CompileAndKeep), tenant, &mut compiled);
+        // Only now: while the guest runs, this thread watches it.
+        if let Some(compiled) = compiled {
+            cache.keep(&key, &compiled);
+        }
+        ran(CacheUse::Miss, outcome)
+    }
+
+    fn run_job(
+        &self,
+        job: &Job,
+        tenant: Option<&str>,
+        compiled: &mut Option<Compiled>,
+    ) -> Result<Outcome, RuntimeError> {
+        let Some(pool) = &self.pool else {
+            return in_this_process(job, compiled);
+        };
+        let ended = pool.run(tenant, job, &patience(job), compiled)?;
         Ok(outcome(&job.plan, ended))
     }
 
@@ -214,7 +273,9 @@ impl Runtime {
             let reason = "a guest runs with layers missing only in a worker".to_owned();
             return Err(RuntimeError::Request(reason));
         };
-        let (job, refusal) = self.job(request, layers.minus(pool.absent()))?;
+        let (guest, refusal) = self.fenced(request, layers.minus(pool.absent()))?;
+        // Never kept: what is loaded was validated, and can be stopped.
+        let job = guest.job(Code::Compile);
         let screened = || {
             let is_there = layers.contains(Layer::Screen);
             is_there.then(|| screen::refusal(&job.request, &job.plan)).flatten()
@@ -224,10 +285,10 @@ impl Runtime {
             return Ok(Ablated::Outcome(Box::new(outcome)));
         }
         if layers.contains(Layer::Worker) {
-            let ended = pool.run(request.tenant.as_deref(), &job, &patience(&job))?;
+            let ended = pool.run(request.tenant.as_deref(), &job, &patience(&job), &mut None)?;
             return Ok(Ablated::Outcome(Box::new(outcome(&job.plan, ended))));
         }
-        Ok(match pool.run(request.tenant.as_deref(), &job, watchdog)? {
+        Ok(match pool.run(request.tenant.as_deref(), &job, watchdog, &mut None)? {
             answered @ (Ended::Answered { .. } | Ended::Forbidden { .. }) => {
                 Ablated::Outcome(Box::new(outcome(&job.plan, answered)))
             }
@@ -261,27 +322,17 @@ impl Runtime {
         }
     }
 
-    fn job(&self, request: &Request, layers: Layers) -> Result<(Job, Option<Refusal>), RuntimeError> {
+    /// The guest with its plan, and why who it says it is is not to be believed.
+    fn fenced<'r>(&self, request: &'r Request, layers: Layers) -> Result<(Fenced<'r>, Option<Refusal>), RuntimeError> {
         let (principal, refusal) = self.principal(request, layers);
-        let plan = self.plan_for(&principal)?;
-        let mut request = request.clone();
-        // Whom it runs for is not the worker's business.
-        request.tenant = None;
-        if let Some(path) = &request.database {
-            // Workers have another working directory.
-            let found = fs::canonicalize(path).map_err(|error| RuntimeError::Database {
-                path: path.clone(),
-                reason: error.to_string(),
-            })?;
-            request.database = Some(found);
-        }
-        let job = Job {
+        let guest = Fenced {
             request,
-            plan,
+            plan: self.plan_for(&principal)?,
             layers,
+            database: database(request)?,
             spent: Duration::ZERO,
         };
-        Ok((job, refusal))
+        Ok((guest, refusal))
     }
 
     fn plan_for(&self, principal: &Principal) -> Result<Plan, RuntimeError> {
@@ -295,6 +346,83 @@ impl Runtime {
         }
         plans.insert(principal.clone(), plan.clone());
         Ok(plan)
+    }
+}
+
+/// A guest that has its plan.
+struct Fenced<'r> {
+    request: &'r Request,
+    plan: Plan,
+    layers: Layers,
+    /// The file that is its database.
+    database: Option<PathBuf>,
+    /// How long the modules before it in its chain have run.
+    spent: Duration,
+}
+
+impl Fenced<'_> {
+    fn job(&self, code: Code) -> Job {
+        let guest = match (&code, &self.request.guest) {
+            // A module that is loaded is not read again, and need not cross.
+            (Code::Load(_), _) => Guest::Wasm(Vec::new()),
+            (_, guest) => guest.clone(),
+        };
+        let request = Request {
+            // Whom it runs for is not the worker's business.
+            tenant: None,
+            profile: self.request.profile.clone(),
+            guest,
+            database: self.database.clone(),
+            invoke: self.request.invoke.clone(),
+            arguments: self.request.arguments.clone(),
+            input: self.request.input.clone(),
+            signature: self.request.signature.clone(),
+            state: self.request.state.clone(),
+            environment: self.request.environment.clone(),
+        };
+        Job {
+            request,
+            plan: self.plan.clone(),
+            layers: self.layers,
+            spent: self.spent,
+            code,
+        }
+    }
+}
+
+/// The database by its whole name: workers have another working directory.
+fn database(request: &Request) -> Result<Option<PathBuf>, RuntimeError> {
+    let Some(path) = &request.database else {
+        return Ok(None);
+    };
+    let found = fs::canonicalize(path).map_err(|error| RuntimeError::Database {
+        path: path.clone(),
+        reason: error.to_string(),
+    })?;
+    Ok(Some(found))
+}
+
+/// Runs a guest in the process that calls. A panic in the guard is a refusal here too: nobody knows what it left undone.
+fn in_this_process(job: &Job, compiled: &mut Option<Compiled>) -> Result<Outcome, RuntimeError> {
+    let listener = Arc::new(Listening::default());
+    let outcome = catch_unwind(AssertUnwindSafe(|| execute(job, Arc::clone(&listener)))).unwrap_or_else(|_| {
+        let refusal = Refusal::own_failure(Class::HostInternal, "the guard failed while the guest ran");
+        Ok(Outcome::refused(refusal, admitted(&job.plan)))
+    });
+    *compiled = listener.compiled.lock().unwrap_or_else(PoisonError::into_inner).take();
+    outcome
+}
+
+/// Takes what is compiled to be kept.
+#[derive(Default)]
+struct Listening {
+    compiled: Mutex<Option<Compiled>>,
+}
+
+impl Listener for Arc<Listening> {
+    #[cfg(feature = "wasm")]
+    fn compiled(&self, compiled: Compiled) {
+        *self.compiled.lock().unwrap_or_else(PoisonError::into_inner) = Some(compiled);
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use stockade_policies::{Bound, Meter};
+use serde::{Deserialize, Serialize};
+use stockade_policies::{Bound, Meter, Plan};
 use wasmtime::{Config, Engine, OperatorCost, VariableOperatorCost};
 
 use crate::error::RuntimeError;
 use crate::gate::Gate;
-use crate::layer::Layer;
+use crate::layer::{Layer, Layers};
 
 /// Stack that a guest's thread has beyond the guest's own: host calls run there.
 pub(super) const HOST_STACK: usize = 2 * 1024 * 1024;
@@ -38,14 +39,19 @@ const MOST_FUEL_PER_MS: u64 = 1_000_000_000;
 /// The most operators that the plan allows; nothing where they need not be counted, because none is too many or because the
 /// guest's time is over before.
 pub(super) fn fuel_bound(gate: &Gate) -> Option<u64> {
-    let Bound::Limited(most) = gate.bound(Meter::BurnFuel) else {
+    fuel_bound_of(gate.plan(), gate.layers())
+}
+
+/// As [`fuel_bound`], with these layers.
+pub(super) fn fuel_bound_of(plan: &Plan, layers: Layers) -> Option<u64> {
+    let Bound::Limited(most) = plan.bound(Meter::BurnFuel) else {
         return None;
     };
-    let is_out_of_reach = match gate.bound(Meter::Elapse) {
-        Bound::Limited(millis) => gate.has(Layer::Deadline) && most >= millis.saturating_mul(MOST_FUEL_PER_MS),
+    let is_out_of_reach = match plan.bound(Meter::Elapse) {
+        Bound::Limited(millis) => layers.contains(Layer::Deadline) && most >= millis.saturating_mul(MOST_FUEL_PER_MS),
         Bound::Unbounded => false,
     };
-    (gate.has(Layer::Fuel) && !is_out_of_reach).then_some(most)
+    (layers.contains(Layer::Fuel) && !is_out_of_reach).then_some(most)
 }
 
 /// What operators cost. Constants are free, and so are the checks that [`super::rewrite`] adds, which are made of one and
@@ -68,7 +74,7 @@ fn cost() -> OperatorCost {
 }
 
 /// How a guest is stopped at its deadline from inside the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Stopping {
     /// It is not.
     Never,
@@ -112,13 +118,18 @@ impl Setup {
         if let Some(engine) = engines.get(&self) {
             return Ok(engine.clone());
         }
-        let engine = Engine::new(&self.config())
-            .map_err(|error| RuntimeError::Request(format!("wasmtime refused its configuration: {error}")))?;
+        let engine = made(&self.config())?;
         if engines.len() >= MOST_ENGINES {
             engines.clear();
         }
         engines.insert(self, engine.clone());
         Ok(engine)
+    }
+
+    /// An engine that differs from others' as this one's does from theirs, for saying so and not for running: it does without
+    /// signals, whose handlers are for the whole process, and who only keeps modules has none of wasmtime's.
+    pub(super) fn describing_engine(self) -> Result<Engine, RuntimeError> {
+        made(self.config().signals_based_traps(false))
     }
 
     fn config(self) -> Config {
@@ -135,4 +146,8 @@ impl Setup {
             .async_stack_size(self.stack + HOST_STACK);
         config
     }
+}
+
+fn made(config: &Config) -> Result<Engine, RuntimeError> {
+    Engine::new(config).map_err(|error| RuntimeError::Request(format!("wasmtime refused its configuration: {error}")))
 }

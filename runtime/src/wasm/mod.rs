@@ -1,7 +1,7 @@
 //! WebAssembly guests on wasmtime: core modules.
 //!
 //! [`validate`] looks at a module before anything compiles it, [`engine`] configures wasmtime from the plan, [`program`]
-//! compiles a module that can be stopped, which takes [`rewrite`] and [`alarm`], [`linker`] links what the plan grants,
+//! compiles a module that can be stopped, which takes [`rewrite`] and [`alarm`], or has it from [`keep`], [`linker`] links what the plan grants,
 //! [`host`] is what a host call does, [`capability`] what it asks before, [`bridge`] is the only way to the guest's memory,
 //! [`handover`] how an answer gets there, [`allocations`] what of that the guest still has, [`namespace`], [`environment`] and
 //! [`metrics`] are host functions with more to them, [`limiter`] counts what a store
@@ -17,6 +17,7 @@ mod engine;
 mod environment;
 mod handover;
 mod host;
+mod keep;
 mod limiter;
 mod linker;
 pub mod measure;
@@ -31,4 +32,5 @@ mod stopping;
 mod tally;
 mod validate;
 
+pub(crate) use keep::fingerprint;
 pub(crate) use run::run;

@@ -15,6 +15,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
+use serde::{Deserialize, Serialize};
 use wasm_encoder::{Encode, ExportKind, Instruction, MemArg, MemoryType, RawSection, SectionId};
 use wasmparser::{BinaryReaderError, FunctionBody, Operator, Parser, Payload, TypeRef};
 
@@ -29,7 +30,7 @@ pub(super) struct Rewritten {
 }
 
 /// Exports that the guest did not write. Their names are none of its own.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Exports {
     /// The memory whose page is taken away, where there are checks.
     pub page: Option<String>,

@@ -15,7 +15,9 @@ use super::engine::{self, Stopping};
 use super::host::Host;
 use super::program::Program;
 use super::rewrite::{Exports, PAGE_BYTES};
-use super::{limiter, linker, refusal, validate};
+use super::validate::Counts;
+use super::{keep, limiter, linker, refusal, validate};
+use crate::code::Code;
 use crate::deadline::Deadline;
 use crate::error::RuntimeError;
 use crate::execute::{Ended, Job};
@@ -27,14 +29,27 @@ use crate::request::Request;
 /// What `run` and `_start` are tried for where the caller names no export.
 const DEFAULT_EXPORTS: [&str; 2] = ["run", "_start"];
 
-/// Compiles, links and runs a module.
+/// Compiles or loads, links and runs a module.
 pub(crate) fn run(bytes: &[u8], job: &Job, gate: &Arc<Gate>) -> Result<Ended, RuntimeError> {
     let stopping = if gate.has(Layer::Deadline) {
         Stopping::Page
     } else {
         Stopping::Never
     };
-    run_stopping(bytes, &job.request, gate, job.time_left(), stopping)
+    let (request, time) = (&job.request, job.time_left());
+    match &job.code {
+        Code::Compile => run_stopping(bytes, request, gate, time, stopping),
+        Code::CompileAndKeep => {
+            let compiled = compile(bytes, gate, stopping)?;
+            if let Ok((program, counts)) = &compiled
+                && let Some(code) = keep::compiled(program, *counts)
+            {
+                gate.compiled(code);
+            }
+            run_program(compiled.map(|(program, _)| program), request, gate, time)
+        }
+        Code::Load(artefact) => run_program(keep::load(artefact, gate)?, request, gate, time),
+    }
 }
 
 /// As [`run`], stopped as told.
@@ -45,7 +60,17 @@ pub(super) fn run_stopping(
     time: Option<Duration>,
     stopping: Stopping,
 ) -> Result<Ended, RuntimeError> {
-    let program = match compile(bytes, gate, stopping)? {
+    let compiled = compile(bytes, gate, stopping)?;
+    run_program(compiled.map(|(program, _)| program), request, gate, time)
+}
+
+fn run_program(
+    program: Result<Program, Refusal>,
+    request: &Request,
+    gate: &Arc<Gate>,
+    time: Option<Duration>,
+) -> Result<Ended, RuntimeError> {
+    let program = match program {
         Ok(program) => program,
         Err(refusal) => return Ok(before_start(refusal)),
     };
@@ -85,9 +110,12 @@ pub(super) fn compile(
     bytes: &[u8],
     gate: &Arc<Gate>,
     stopping: Stopping,
-) -> Result<Result<Program, Refusal>, RuntimeError> {
+) -> Result<Result<(Program, Counts), Refusal>, RuntimeError> {
     match validate::binary(bytes, gate) {
-        Ok(binary) => Program::compile(&binary, gate, stopping),
+        Ok((binary, counts)) => {
+            let program = Program::compile(&binary, gate, stopping)?;
+            Ok(program.map(|program| (program, counts)))
+        }
         Err(refusal) => Ok(Err(refusal)),
     }
 }

@@ -168,7 +168,7 @@ fn results(product: &Product) -> &[WasmValue] {
 #[track_caller]
 fn compiled(text: &str, gate: &Arc<Gate>) -> Program {
     match compile(text.as_bytes(), gate, Stopping::Page).unwrap() {
-        Ok(program) => program,
+        Ok((program, _)) => program,
         Err(refusal) => panic!("{}: {text}", refusal.detail),
     }
 }

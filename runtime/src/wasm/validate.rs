@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
 use stockade_policies::Meter;
 use wasmparser::{
     Encoding, Error, FuncToValidate, FuncValidatorAllocations, FunctionBody, Operator, OperatorsReader, Parser,
@@ -27,13 +28,48 @@ const FEATURES: WasmFeatures = WasmFeatures::WASM2
 /// The most characters that are kept of what a parser says: it quotes the guest.
 const LONGEST_REASON: usize = 500;
 
-/// The module in binary format, or why it must not be compiled.
-pub(super) fn binary<'b>(bytes: &'b [u8], gate: &Gate) -> Result<Cow<'b, [u8]>, Refusal> {
+/// The module in binary format and what was counted in it, or why it must not be compiled.
+pub(super) fn binary<'b>(bytes: &'b [u8], gate: &Gate) -> Result<(Cow<'b, [u8]>, Counts), Refusal> {
     let binary = wat::parse_bytes(bytes).map_err(|error| malformed(gate, &error.to_string()))?;
-    if gate.has(Layer::Validate) {
-        Pass::new(gate).over(&binary)?;
+    let counts = if gate.has(Layer::Validate) {
+        Pass::new(gate).over(&binary)?
+    } else {
+        Counts::default()
+    };
+    Ok((binary, counts))
+}
+
+/// What a compiler's time and memory grow with: of each the most that one bound is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Counts {
+    items: u64,
+    function_length: u64,
+    locals: u64,
+    blocks: u64,
+    loops: u64,
+}
+
+impl Counts {
+    /// Whether a plan allows a module of so much, which was valid when it was counted.
+    pub(super) fn permitted(&self, gate: &Gate) -> Result<(), Refusal> {
+        [
+            (Meter::WasmItem, self.items),
+            (Meter::WasmFunctionLength, self.function_length),
+            (Meter::WasmLocal, self.locals),
+            (Meter::WasmBlock, self.blocks),
+            (Meter::WasmLoop, self.loops),
+        ]
+        .into_iter()
+        .try_for_each(|(meter, total)| permit(gate, meter, total))
     }
-    Ok(binary)
+}
+
+fn permit(gate: &Gate, meter: Meter, total: u64) -> Result<(), Refusal> {
+    let bound = gate.bound(meter);
+    if bound.permits(total) {
+        return Ok(());
+    }
+    Err(Refusal::by(Layer::Validate, Class::LimitModule, beyond(meter, bound)))
 }
 
 /// A module that does not parse or validate. Where this layer is off, it is wasmtime that cannot use it.
@@ -50,13 +86,13 @@ pub(super) fn malformed(gate: &Gate, reason: &str) -> Refusal {
     }
 }
 
-/// What has been counted so far.
+/// One pass over a module.
 struct Pass<'g> {
     gate: &'g Gate,
     validator: Validator,
     allocations: FuncValidatorAllocations,
-    items: u64,
-    loops: u64,
+    /// What has been counted so far.
+    counts: Counts,
 }
 
 impl<'g> Pass<'g> {
@@ -65,12 +101,11 @@ impl<'g> Pass<'g> {
             gate,
             validator: Validator::new_with_features(FEATURES),
             allocations: FuncValidatorAllocations::default(),
-            items: 0,
-            loops: 0,
+            counts: Counts::default(),
         }
     }
 
-    fn over(mut self, binary: &[u8]) -> Result<(), Refusal> {
+    fn over(mut self, binary: &[u8]) -> Result<Counts, Refusal> {
         let mut parser = Parser::new(0);
         parser.set_features(FEATURES);
         for payload in parser.parse_all(binary) {
@@ -92,7 +127,7 @@ impl<'g> Pass<'g> {
                 self.function(function, &body)?;
             }
         }
-        Ok(())
+        Ok(self.counts)
     }
 
     fn count_items(&mut self, payload: &Payload<'_>) -> Result<(), Refusal> {
@@ -109,8 +144,8 @@ impl<'g> Pass<'g> {
             Payload::DataSection(segments) => segments.count(),
             _ => 0,
         };
-        self.items += u64::from(count);
-        self.permit(Meter::WasmItem, self.items)
+        self.counts.items += u64::from(count);
+        permit(self.gate, Meter::WasmItem, self.counts.items)
     }
 
     fn function(
@@ -118,7 +153,9 @@ impl<'g> Pass<'g> {
         function: FuncToValidate<ValidatorResources>,
         body: &FunctionBody<'_>,
     ) -> Result<(), Refusal> {
-        self.permit(Meter::WasmFunctionLength, body.range().len() as u64)?;
+        let length = body.range().len() as u64;
+        self.counts.function_length = self.counts.function_length.max(length);
+        permit(self.gate, Meter::WasmFunctionLength, length)?;
         self.count_locals(body)?;
         let mut validator = function.into_validator(std::mem::take(&mut self.allocations));
         let mut reader = body.get_binary_reader();
@@ -137,13 +174,14 @@ impl<'g> Pass<'g> {
         Ok(())
     }
 
-    fn count_locals(&self, body: &FunctionBody<'_>) -> Result<(), Refusal> {
+    fn count_locals(&mut self, body: &FunctionBody<'_>) -> Result<(), Refusal> {
         let groups = body.get_locals_reader().map_err(|error| self.invalid(&error))?;
         let mut locals = 0;
         for group in groups {
             let (count, _) = group.map_err(|error| self.invalid(&error))?;
             locals += u64::from(count);
-            self.permit(Meter::WasmLocal, locals)?;
+            self.counts.locals = self.counts.locals.max(locals);
+            permit(self.gate, Meter::WasmLocal, locals)?;
         }
         Ok(())
     }
@@ -155,22 +193,15 @@ impl<'g> Pass<'g> {
             Operator::Block { .. } | Operator::If { .. } | Operator::BrIf { .. } | Operator::BrTable { .. }
         );
         if is_loop {
-            self.loops += 1;
-            self.permit(Meter::WasmLoop, self.loops)?;
+            self.counts.loops += 1;
+            permit(self.gate, Meter::WasmLoop, self.counts.loops)?;
         }
         if is_loop || branches {
             *blocks += 1;
-            self.permit(Meter::WasmBlock, *blocks)?;
+            self.counts.blocks = self.counts.blocks.max(*blocks);
+            permit(self.gate, Meter::WasmBlock, *blocks)?;
         }
         Ok(())
-    }
-
-    fn permit(&self, meter: Meter, total: u64) -> Result<(), Refusal> {
-        let bound = self.gate.bound(meter);
-        if bound.permits(total) {
-            return Ok(());
-        }
-        Err(Refusal::by(Layer::Validate, Class::LimitModule, beyond(meter, bound)))
     }
 
     fn invalid(&self, error: &Error) -> Refusal {

@@ -3,8 +3,6 @@
 //! One datagram asks, one answers, with the descriptor beside it. The worker's side is here, with the words; who opens
 //! is [`super::porter`].
 
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 #[cfg(feature = "sql")]
 use std::path::Path;
@@ -12,12 +10,11 @@ use std::path::PathBuf;
 #[cfg(feature = "sql")]
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use super::beside;
 
 /// The longest datagram, in bytes: SQLite's longest path is far below it.
 const LONGEST: usize = 8192;
@@ -68,40 +65,18 @@ pub(super) fn send(end: impl AsFd, message: &impl Serialize, file: Option<&Owned
     if bytes.len() > LONGEST {
         return Err(libc::ENAMETOOLONG);
     }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut beside = SendAncillaryBuffer::new(&mut space);
-    let files: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
-    if !files.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(&files)) {
-        return Err(libc::EIO);
-    }
-    sendmsg(end, &[IoSlice::new(&bytes)], &mut beside, SendFlags::NOSIGNAL).map_err(rustix::io::Errno::raw_os_error)?;
+    beside::send(end, &bytes, file.map(AsFd::as_fd)).map_err(rustix::io::Errno::raw_os_error)?;
     Ok(())
 }
 
 /// Receives one datagram; `None` where the other end is gone.
 pub(super) fn receive<T: DeserializeOwned>(end: impl AsFd) -> Result<Option<(T, Option<OwnedFd>)>, i32> {
     let mut bytes = [0; LONGEST];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut beside = RecvAncillaryBuffer::new(&mut space);
-    let received = loop {
-        match recvmsg(
-            &end,
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut beside,
-            RecvFlags::CMSG_CLOEXEC,
-        ) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => break other.map_err(rustix::io::Errno::raw_os_error)?,
-        }
-    };
-    if received.bytes == 0 {
+    let (count, file) = beside::receive(end, &mut bytes).map_err(rustix::io::Errno::raw_os_error)?;
+    if count == 0 {
         return Ok(None);
     }
-    let message = rmp_serde::from_slice(bytes.get(..received.bytes).unwrap_or_default()).map_err(|_| libc::EPROTO)?;
-    let file = beside.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
-        _ => None,
-    });
+    let message = rmp_serde::from_slice(bytes.get(..count).unwrap_or_default()).map_err(|_| libc::EPROTO)?;
     Ok(Some((message, file)))
 }
 

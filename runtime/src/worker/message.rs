@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::{ByteBuf, Bytes};
 use stockade_policies::Plan;
 
 use super::confine::Confinement;
 use super::deed::Deed;
+use crate::code::{Code, Compiled};
 use crate::error::RuntimeError;
 use crate::layer::Layers;
 use crate::outcome::Outcome;
@@ -23,6 +25,7 @@ pub(super) enum ToWorker<'a> {
         plan: Option<&'a Plan>,
         layers: Layers,
         spent: Duration,
+        code: Source<&'a Bytes>,
     },
     /// Attempt this, so confined.
     Attempt(&'a Deed, Confinement),
@@ -36,8 +39,28 @@ pub(super) enum FromSupervisor {
         plan: Option<Box<Plan>>,
         layers: Layers,
         spent: Duration,
+        code: Source<ByteBuf>,
     },
     Attempt(Deed, Confinement),
+}
+
+/// [`Code`] as it crosses.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Source<B> {
+    Compile,
+    CompileAndKeep,
+    /// What there is to know of it; the code comes beside the message.
+    Load(B),
+}
+
+impl<'a> From<&'a Code> for Source<&'a Bytes> {
+    fn from(code: &'a Code) -> Self {
+        match code {
+            Code::Compile => Self::Compile,
+            Code::CompileAndKeep => Self::CompileAndKeep,
+            Code::Load(artefact) => Self::Load(Bytes::new(&artefact.about)),
+        }
+    }
 }
 
 /// What a worker says.
@@ -47,6 +70,8 @@ pub(super) enum FromWorker {
     Ready,
     /// It has the whole job: compiling and opening begin.
     Preparing,
+    /// It compiled the guest, whose code is to be kept.
+    Compiled(Compiled),
     /// The first guest byte is about to be executed: the guest's clock runs.
     Started,
     /// No more of the guest is executed: it ended, or a layer stops it. Its outcome follows.
@@ -64,6 +89,7 @@ pub(super) enum FromWorker {
 pub(super) enum Failure {
     Database { path: PathBuf, reason: String },
     Request(String),
+    Code(String),
     Other(String),
 }
 
@@ -72,6 +98,7 @@ impl From<RuntimeError> for Failure {
         match error {
             RuntimeError::Database { path, reason } => Self::Database { path, reason },
             RuntimeError::Request(reason) => Self::Request(reason),
+            RuntimeError::Code(reason) => Self::Code(reason),
             other => Self::Other(other.to_string()),
         }
     }
@@ -82,6 +109,7 @@ impl From<Failure> for RuntimeError {
         match failure {
             Failure::Database { path, reason } => Self::Database { path, reason },
             Failure::Request(reason) => Self::Request(reason),
+            Failure::Code(reason) => Self::Code(reason),
             Failure::Other(reason) => Self::Wire(std::io::Error::other(reason)),
         }
     }

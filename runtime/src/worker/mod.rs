@@ -4,10 +4,11 @@
 //! check that the process makes. So the supervisor starts workers ahead of time, gives each one guest at a time, and
 //! kills the process when the guest's time or memory is up. `serve` is the worker's side, `process` one worker as
 //! the supervisor sees it, `pool` keeps a few of them ready, `queue` says whose turn it is, `frame` is what crosses between
-//! the two. What a worker gives up before it meets a guest is in `confine`, with `landlock` and `seccomp`; what it may hold
+//! the two, and `beside` what is handed over with it. What a worker gives up before it meets a guest is in `confine`, with `landlock` and `seccomp`; what it may hold
 //! the kernel counts in a `cgroup`; the files of a plan are opened for it by its
 //! `porter`, which it asks through a `door`.
 
+mod beside;
 mod cgroup;
 mod confine;
 mod deed;

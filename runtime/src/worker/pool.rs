@@ -12,6 +12,7 @@ use super::confine::{Calls, Confinement};
 use super::deed::{Attempt, Deed};
 use super::process::{self, Ended, Patience, Worker};
 use super::queue::{Queue, Ticket};
+use crate::code::Compiled;
 use crate::error::RuntimeError;
 use crate::execute::Job;
 use crate::layer::Layers;
@@ -172,7 +173,7 @@ impl Pool {
     /// [`RuntimeError`] where no worker can be had, or none answers.
     pub fn attempt(&self, deed: &Deed, layers: Layers) -> Result<Attempt, RuntimeError> {
         let confinement = Confinement::new(layers, Calls::Sql);
-        let (turn, mut worker) = self.take(None, |worker| worker.sealed.is_none())?;
+        let (turn, mut worker) = self.take(None, Worker::is_fresh)?;
         let attempt = worker.attempt(deed, confinement, layers);
         turn.replace(worker);
         attempt.map_err(RuntimeError::Wire)
@@ -180,10 +181,20 @@ impl Pool {
 
     /// Runs a job in a worker, waiting for the tenant's turn.
     /// A worker that dies or is killed is no error: it is an [`Ended`].
-    pub(crate) fn run(&self, tenant: Option<&str>, job: &Job, patience: &Patience) -> Result<Ended, RuntimeError> {
+    ///
+    /// Code that is to be kept is compiled by a worker that has had no guest, and is in `compiled` however the job ends.
+    pub(crate) fn run(
+        &self,
+        tenant: Option<&str>,
+        job: &Job,
+        patience: &Patience,
+        compiled: &mut Option<Compiled>,
+    ) -> Result<Ended, RuntimeError> {
         let confinement = Confinement::of(job);
-        let (turn, mut worker) = self.take(tenant, |worker| worker.fits(confinement))?;
-        let ended = worker.run(job, patience);
+        let must_be_fresh = job.code.is_kept();
+        let fits = |worker: &Worker| worker.fits(confinement) && (!must_be_fresh || worker.is_fresh());
+        let (turn, mut worker) = self.take(tenant, fits)?;
+        let ended = worker.run(job, patience, compiled);
         match &ended {
             Ok((ended, true)) if worker.jobs < MOST_JOBS && !is_large(ended) => turn.give_back(worker),
             _ => turn.replace(worker),
@@ -552,7 +563,7 @@ impl State {
         if self.failure.is_some() {
             return 0;
         }
-        let fresh = self.idle.iter().filter(|worker| worker.sealed.is_none()).count();
+        let fresh = self.idle.iter().filter(|worker| worker.is_fresh()).count();
         let few = self.wanted.saturating_sub(self.queue.living() + self.starting);
         let confined = self.spare.saturating_sub(fresh + self.starting);
         few.max(confined)
@@ -563,7 +574,7 @@ impl State {
         let mut fit = (self.idle.iter().enumerate().rev()).filter(|(_, worker)| fits(worker));
         let best = fit
             .clone()
-            .find(|(_, worker)| worker.sealed.is_some())
+            .find(|(_, worker)| !worker.is_fresh())
             .or_else(|| fit.next());
         let at = best?.0;
         Some(self.idle.remove(at))
@@ -578,7 +589,7 @@ impl State {
         if self.queue.living() <= self.wanted {
             return None;
         }
-        let at = self.idle.iter().position(|worker| worker.sealed.is_some())?;
+        let at = self.idle.iter().position(|worker| !worker.is_fresh())?;
         self.queue.bury();
         Some(self.idle.remove(at))
     }

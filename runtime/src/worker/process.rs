@@ -1,8 +1,8 @@
 //! One worker, as its supervisor sees it.
 
 use std::fs;
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,6 +12,7 @@ use rustix::process::{Pid, Resource, Rlimit};
 use serde::Serialize;
 use stockade_policies::{Bound, Meter};
 
+use super::beside;
 use super::cgroup::{Group, Most};
 use super::confine::{Calls, Confinement};
 use super::deed::{self, Attempt, Deed};
@@ -21,6 +22,7 @@ use super::message::{FromWorker, ToWorker};
 use super::porter::Rule;
 use super::serve::{PORTER_ARGUMENT, WORKER_ARGUMENT, is_worker};
 use super::turn::Turn;
+use crate::code::{Code, Compiled, MOST_CODE};
 use crate::error::RuntimeError;
 use crate::execute::Job;
 use crate::layer::{Layer, Layers};
@@ -208,17 +210,25 @@ impl Worker {
         self.sealed.is_none_or(|sealed| sealed == confinement)
     }
 
-    /// Writes the whole order within [`HAND_OVER`], however slowly it is read.
-    fn hand_over(&mut self, order: &impl Serialize) -> io::Result<()> {
+    /// Whether it has had no guest yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.sealed.is_none()
+    }
+
+    /// Writes the whole order within [`HAND_OVER`], however slowly it is read, with a file beside it.
+    fn hand_over(&mut self, order: &impl Serialize, mut file: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let frame = frame::framed(order)?;
         let begun = Instant::now();
         let mut rest = frame.as_slice();
         while !rest.is_empty() {
             let left = HAND_OVER.checked_sub(begun.elapsed()).filter(|left| !left.is_zero());
             let left = left.ok_or(ErrorKind::TimedOut)?;
-            match self.stream.write(rest) {
+            match beside::send(&self.stream, rest, file).map_err(io::Error::from) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Ok(count) => {
+                    rest = rest.get(count..).unwrap_or_default();
+                    file = None;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => wait_for(&self.stream, libc::POLLOUT, left),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -227,8 +237,16 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives the worker a job and waits for its end. True when the worker can take another.
-    pub(super) fn run(&mut self, job: &Job, patience: &Patience) -> Result<(Ended, bool), RuntimeError> {
+    /// Gives the worker a job and waits for its end. True when the worker can take another. Code that is to be kept is in
+    /// `compiled` from before the guest starts, however it ends.
+    pub(super) fn run(
+        &mut self,
+        job: &Job,
+        patience: &Patience,
+        compiled: &mut Option<Compiled>,
+    ) -> Result<(Ended, bool), RuntimeError> {
+        // Of one that had a guest, nobody knows what that guest has made of it.
+        let may_compile = job.code.is_kept() && self.is_fresh();
         self.jobs += 1;
         self.forget_peak();
         let confinement = Confinement::of(job);
@@ -248,8 +266,13 @@ impl Worker {
             plan: (!is_known).then_some(&job.plan),
             layers: job.layers,
             spent: job.spent,
+            code: (&job.code).into(),
         };
-        if self.hand_over(&order).is_err() {
+        let file = match &job.code {
+            Code::Load(artefact) => Some(artefact.code.as_fd()),
+            Code::Compile | Code::CompileAndKeep => None,
+        };
+        if self.hand_over(&order, file).is_err() {
             return Ok((self.died(None), false));
         }
         if !is_known {
@@ -258,11 +281,21 @@ impl Worker {
         let mut watch = Watch::new(patience);
         loop {
             // Read before the clock is looked at: a word that is there was said in time, however late this thread woke.
-            match self.reader.read(&mut self.stream, patience.reply_bytes) {
+            let awaits_code = may_compile && watch.started.is_none() && compiled.is_none();
+            let most = if awaits_code {
+                patience.reply_bytes.max(MOST_CODE + SHORT)
+            } else {
+                patience.reply_bytes
+            };
+            match self.reader.read(&mut self.stream, most) {
                 Ok(Received::NotYet) => match watch.overdue(self) {
                     Some(why) => return Ok((self.kill(why, &watch), false)),
                     None => wait_for(&self.stream, libc::POLLIN, watch.next_look()),
                 },
+                // Before the guest starts, and never again: later it may be the guest who speaks.
+                Ok(Received::Message(FromWorker::Compiled(code))) if awaits_code && watch.preparing.is_some() => {
+                    *compiled = Some(code);
+                }
                 // Each once and in this order: a clock that is told to start again would never run out.
                 Ok(Received::Message(FromWorker::Preparing)) if watch.preparing.is_none() => {
                     watch.preparing = Some(Instant::now());
@@ -309,7 +342,7 @@ impl Worker {
                 ..Limits::default()
             })?;
         }
-        self.hand_over(&ToWorker::Attempt(deed, confinement))?;
+        self.hand_over(&ToWorker::Attempt(deed, confinement), None)?;
         let begun = Instant::now();
         while begun.elapsed() < BRIEFLY {
             match self.reader.read(&mut self.stream, SHORT) {
@@ -684,6 +717,136 @@ mod tests {
             let error = not_started(&io::Error::from_raw_os_error(errno));
             assert!(error.to_string().contains(words), "{error}");
         }
+    }
+
+    /// A worker whose words are the test's own.
+    fn puppet() -> (Worker, UnixStream) {
+        #[expect(clippy::disallowed_methods, reason = "a process to be ended, and nothing else")]
+        let sleeping = || Command::new("sleep").arg("60").spawn().unwrap();
+        let (stream, theirs) = UnixStream::pair().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let porter = Porter {
+            child: sleeping(),
+            control: UnixStream::pair().unwrap().0,
+            reader: Reader::default(),
+            rule: None,
+        };
+        let worker = Worker {
+            child: sleeping(),
+            stream,
+            reader: Reader::default(),
+            porter,
+            group: Group::new().unwrap(),
+            born_with: 0,
+            limits: Limits::default(),
+            plan: None,
+            jobs: 0,
+            sealed: None,
+        };
+        (worker, theirs)
+    }
+
+    fn job(code: Code) -> Job {
+        let policies = stockade_policies::PolicyStore::stock().unwrap();
+        let principal = stockade_policies::Principal::profile("pure");
+        Job {
+            spent: Duration::ZERO,
+            request: crate::request::Request::wasm("pure", "(module)"),
+            plan: policies.plan(&principal).unwrap(),
+            layers: Layers::ALL,
+            code,
+        }
+    }
+
+    fn compiled(code: &[u8]) -> FromWorker {
+        FromWorker::Compiled(Compiled {
+            about: Vec::new(),
+            code: code.to_vec(),
+        })
+    }
+
+    /// Whether a worker that says this answered, and what is kept of it.
+    fn kept(mut worker: Worker, theirs: &UnixStream, code: Code, words: &[FromWorker]) -> (bool, Option<Vec<u8>>) {
+        let patience = Patience {
+            prepare: Duration::from_mins(1),
+            run: Some(Duration::from_mins(1)),
+            answer: Duration::from_mins(1),
+            reply_bytes: SHORT,
+            rss_bytes: None,
+        };
+        let job = job(code);
+        std::thread::scope(|scope| {
+            // It may be hung up on while it speaks.
+            scope.spawn(|| words.iter().all(|word| frame::write(&mut &*theirs, word).is_ok()));
+            let mut compiled = None;
+            let (ended, _) = worker.run(&job, &patience, &mut compiled).unwrap();
+            drop(worker);
+            let has_answered = matches!(ended, Ended::Answered { .. });
+            (has_answered, compiled.map(|compiled| compiled.code))
+        })
+    }
+
+    fn done() -> FromWorker {
+        let refusal = crate::outcome::Refusal::own_failure(crate::outcome::Class::Trap, "");
+        FromWorker::Done(Box::new(Outcome::refused(refusal, crate::trail::Trail::default())))
+    }
+
+    #[test]
+    fn code_is_taken_before_the_guest_starts_and_never_later() {
+        use FromWorker::{Preparing, Ready, Started};
+        for (name, words, expected) in [
+            (
+                "in time",
+                vec![Preparing, compiled(b"code"), Started, done(), Ready],
+                (true, Some(b"code".to_vec())),
+            ),
+            ("none", vec![Preparing, Started, done(), Ready], (true, None)),
+            (
+                "too late",
+                vec![Preparing, Started, compiled(b"code"), done(), Ready],
+                (false, None),
+            ),
+            (
+                "too early",
+                vec![compiled(b"code"), Preparing, Started, done(), Ready],
+                (false, None),
+            ),
+            (
+                "and in time before",
+                vec![Preparing, compiled(b"code"), Started, compiled(b"other"), done(), Ready],
+                (false, Some(b"code".to_vec())),
+            ),
+            (
+                "twice in time",
+                vec![Preparing, compiled(b"code"), compiled(b"other"), Started, done(), Ready],
+                (false, Some(b"code".to_vec())),
+            ),
+            (
+                "as much as is kept",
+                vec![Preparing, compiled(&vec![7; MOST_CODE]), Started, done(), Ready],
+                (true, Some(vec![7; MOST_CODE])),
+            ),
+            (
+                "more than is kept",
+                vec![Preparing, compiled(&vec![7; MOST_CODE + SHORT]), Started, done(), Ready],
+                (false, None),
+            ),
+        ] {
+            let (worker, theirs) = puppet();
+            let kept = kept(worker, &theirs, Code::CompileAndKeep, &words);
+            assert!(kept == expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn code_is_not_taken_from_who_was_not_asked_or_had_a_guest() {
+        use FromWorker::{Preparing, Ready, Started};
+        let words = [Preparing, compiled(b"code"), Started, done(), Ready];
+        let (worker, theirs) = puppet();
+        assert_eq!(kept(worker, &theirs, Code::Compile, &words), (false, None));
+        let (mut worker, theirs) = puppet();
+        worker.sealed = Some(Confinement::of(&job(Code::Compile)));
+        assert_eq!(kept(worker, &theirs, Code::CompileAndKeep, &words), (false, None));
     }
 
     #[test]

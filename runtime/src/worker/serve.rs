@@ -6,16 +6,22 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use rustix::fs::Mode;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
+use serde_bytes::ByteBuf;
 use stockade_policies::Plan;
 
+use super::beside::Line;
 use super::confine::Confinement;
 use super::frame::{self, Reader, Received};
-use super::message::{FromSupervisor, FromWorker};
+use super::message::{FromSupervisor, FromWorker, Source};
 use super::privileges::Keep;
 use super::{deed, porter, privileges};
+#[cfg(feature = "wasm")]
+use crate::code::Compiled;
+use crate::code::{Artefact, Code, Sealed};
 use crate::error::RuntimeError;
 use crate::execute::{Job, Listener, execute};
 
@@ -66,7 +72,8 @@ fn serve_worker(supervisor: &OsStr) -> io::Result<()> {
 }
 
 fn serve_guests(supervisor: &OsStr) -> io::Result<()> {
-    let (mut stream, end) = begin(supervisor, Keep::Nothing)?;
+    let (stream, end) = begin(supervisor, Keep::Nothing)?;
+    let mut line = Line::new(stream);
     #[cfg(feature = "sql")]
     super::door::hang(end);
     // Only SQLite asks for files.
@@ -75,16 +82,17 @@ fn serve_guests(supervisor: &OsStr) -> io::Result<()> {
     let mut sealed = None;
     let mut known: Option<Plan> = None;
     let mut reader = Reader::default();
-    frame::write(&mut stream, &FromWorker::Ready)?;
+    frame::write(&mut line.stream, &FromWorker::Ready)?;
     loop {
-        match reader.read::<FromSupervisor>(&mut stream, frame::MOST_BYTES)? {
+        match reader.read::<FromSupervisor>(&mut line, frame::MOST_BYTES)? {
             Received::Message(FromSupervisor::Run {
                 request,
                 plan,
                 layers,
                 spent,
+                code,
             }) => {
-                frame::write(&mut stream, &FromWorker::Preparing)?;
+                frame::write(&mut line.stream, &FromWorker::Preparing)?;
                 known = plan.map(|plan| *plan).or(known);
                 let plan = known
                     .clone()
@@ -94,23 +102,39 @@ fn serve_guests(supervisor: &OsStr) -> io::Result<()> {
                     plan,
                     layers,
                     spent,
+                    code: code_of(code, line.take_file())?,
                 };
                 if let Err(error) = seal(&mut sealed, Confinement::of(&job)) {
                     let failure = RuntimeError::Request(format!("a worker could not be confined: {error}"));
-                    frame::write(&mut stream, &FromWorker::Failed(failure.into()))?;
+                    frame::write(&mut line.stream, &FromWorker::Failed(failure.into()))?;
                     return Err(error);
                 }
-                answer(&mut stream, &job)?;
-                frame::write(&mut stream, &FromWorker::Ready)?;
+                answer(&mut line.stream, &job)?;
+                frame::write(&mut line.stream, &FromWorker::Ready)?;
             }
             Received::Message(FromSupervisor::Attempt(deed, confinement)) => {
                 seal(&mut sealed, confinement)?;
-                frame::write(&mut stream, &FromWorker::Attempted(deed::attempt(&deed)))?;
+                frame::write(&mut line.stream, &FromWorker::Attempted(deed::attempt(&deed)))?;
             }
             Received::NotYet => {}
             Received::Closed => return Ok(()),
         }
     }
+}
+
+/// Where the code comes from, with what came beside the message.
+fn code_of(source: Source<ByteBuf>, beside: Option<OwnedFd>) -> io::Result<Code> {
+    Ok(match source {
+        Source::Compile => Code::Compile,
+        Source::CompileAndKeep => Code::CompileAndKeep,
+        Source::Load(about) => {
+            let file = beside.ok_or_else(|| io::Error::other("a compiled module without its code"))?;
+            Code::Load(Artefact {
+                about: about.into_vec().into(),
+                code: Arc::new(Sealed::of_file(file)?),
+            })
+        }
+    })
 }
 
 /// Gives up what no worker and no porter needs, and takes the two sockets that they were started with.
@@ -264,6 +288,11 @@ impl Teller {
 }
 
 impl Listener for Teller {
+    #[cfg(feature = "wasm")]
+    fn compiled(&self, compiled: Compiled) {
+        self.tell(&FromWorker::Compiled(compiled));
+    }
+
     fn started(&self) {
         self.tell(&FromWorker::Started);
     }

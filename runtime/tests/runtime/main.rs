@@ -11,6 +11,7 @@
 mod boundaries;
 mod chains;
 mod host_functions;
+mod module_cache;
 mod modules;
 mod outcomes;
 mod outer;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         modules::trials(),
         chains::trials(),
         host_functions::trials(),
+        module_cache::trials(),
         schemas::trials(),
         sessions::trials(),
     ];
