@@ -10,8 +10,8 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 use stockade_runtime::worker::{Pool, PoolOptions};
 use stockade_runtime::{
-    Guest, Layer, Outcome, Request, Runtime, RuntimeError, SqlValue, StateChanges, StateFile, StatementResult,
-    WasmValue,
+    Guest, Layer, ModuleCache, Outcome, Request, Runtime, RuntimeError, SqlValue, StateChanges, StateFile,
+    StatementResult, WasmValue,
 };
 
 use crate::arguments::{Format, Policies};
@@ -54,6 +54,9 @@ pub(crate) struct Run {
     /// A variable that the module may ask for, once for each: with a value, or with the one that it has here
     #[arg(long = "env", value_name = "NAME[=VALUE]")]
     pub environment: Vec<String>,
+    /// Keep compiled modules in a folder of your own, and load those that are there
+    #[arg(long, value_name = "FOLDER")]
+    pub module_cache: Option<PathBuf>,
     /// Run in this process instead of a worker: no hard deadline, no heap limit, no crash containment
     #[arg(long)]
     pub in_process: bool,
@@ -68,6 +71,9 @@ pub(crate) struct Run {
 /// The largest guest or input that is read at all, in bytes. What a profile allows is far below it.
 const LARGEST: u64 = 256 << 20;
 
+/// The most that a module cache takes on disk, in bytes.
+const MODULE_CACHE: u64 = 256 << 20;
+
 /// Runs one guest, or a chain.
 pub(crate) fn run(arguments: &Run) -> Result<Exit, Failure> {
     let mut requests = requests(arguments)?;
@@ -80,11 +86,18 @@ pub(crate) fn run(arguments: &Run) -> Result<Exit, Failure> {
         request.state = kept.state().clone();
     }
     let policies = sources::load(&arguments.policies)?;
-    let runtime = if arguments.in_process {
+    let cache = match &arguments.module_cache {
+        Some(folder) => Some(Arc::new(ModuleCache::open(folder, MODULE_CACHE)?)),
+        None => None,
+    };
+    let mut runtime = if arguments.in_process {
         Runtime::in_process(policies)
     } else {
         Runtime::in_pool(policies, Arc::new(pool(arguments)?))
     };
+    if let Some(cache) = &cache {
+        runtime = runtime.with_module_cache(Arc::clone(cache));
+    }
     let outcomes = match requests.as_slice() {
         [guest] => vec![runtime.run(guest)?],
         chain => runtime.run_chain(chain)?,
@@ -100,7 +113,13 @@ pub(crate) fn run(arguments: &Run) -> Result<Exit, Failure> {
             if !arguments.in_process {
                 show_absent(last)?;
             }
+            if let Some(used) = last.module_cache {
+                writeln!(io::stderr(), "module cache: {used}")?;
+            }
         }
+    }
+    if let Some(trouble) = cache.as_ref().and_then(|cache| cache.trouble()) {
+        writeln!(io::stderr(), "module cache: not used to the full: {trouble}")?;
     }
     Ok(if last.class.is_completed() {
         Exit::Clean
@@ -400,6 +419,7 @@ fn as_json(outcome: &Outcome) -> Value {
         "metrics": product.metrics,
         "state": json_state(&product.state),
         "absent": outcome.absent.iter().collect::<Vec<_>>(),
+        "module_cache": outcome.module_cache,
         "trail": outcome.trail.events(),
         "trail_dropped": outcome.trail.dropped(),
     })

@@ -1,39 +1,8 @@
 //! File systems that are full, or may only be read.
-//!
-//! Each is mounted in a mount namespace of the test's own, which is gone with it.
 
 use std::fs;
-use std::process::{Command, Stdio};
 
-use crate::folder::{Folder, Ran};
-
-/// Runs a shell script in a folder that has a file system of its own, `small/`, with 256 KiB. `policyctl` is `$0`.
-fn on_a_small_file_system(folder: &Folder, script: &str) -> Ran {
-    fs::create_dir_all(folder.path("small")).unwrap();
-    let script = format!("mount -t tmpfs -o size=256k none small && {script}");
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a namespace of mounts is had by starting a program in one"
-    )]
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
-        .arg(env!("CARGO_BIN_EXE_policyctl"))
-        .current_dir(folder.path("."))
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .output()
-        .expect("`unshare` of util-linux");
-    let ran = Ran {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    };
-    assert!(
-        !ran.stderr.contains("unshare:") && !ran.stderr.contains("mount:"),
-        "this test needs user namespaces (`sysctl kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns`): {ran:?}"
-    );
-    ran
-}
+use crate::folder::{Folder, on_a_small_file_system};
 
 #[test]
 fn a_full_disk_is_no_verdict_on_the_guest_and_loses_nothing() {

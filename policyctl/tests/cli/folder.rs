@@ -1,5 +1,6 @@
 //! The program under test, in a folder of its own.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -45,4 +46,33 @@ impl Folder {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
+}
+
+/// Runs a shell script in a folder that has a file system of its own, `small/`, with 256 KiB, in a mount
+/// namespace that is gone with it. `policyctl` is `$0`.
+pub fn on_a_small_file_system(folder: &Folder, script: &str) -> Ran {
+    fs::create_dir_all(folder.path("small")).unwrap();
+    let script = format!("mount -t tmpfs -o size=256k none small && {script}");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a namespace of mounts is had by starting a program in one"
+    )]
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+        .arg(env!("CARGO_BIN_EXE_policyctl"))
+        .current_dir(folder.path("."))
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()
+        .expect("`unshare` of util-linux");
+    let ran = Ran {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    };
+    assert!(
+        !ran.stderr.contains("unshare:") && !ran.stderr.contains("mount:"),
+        "this test needs user namespaces (`sysctl kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns`): {ran:?}"
+    );
+    ran
 }

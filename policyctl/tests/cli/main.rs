@@ -10,6 +10,7 @@ mod documented;
 mod file_systems;
 mod folder;
 mod leftovers;
+mod module_cache;
 mod policy_tests;
 mod prove;
 mod reports;
