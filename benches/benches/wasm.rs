@@ -7,11 +7,12 @@
 use std::cell::RefCell;
 use std::error::Error;
 use std::hint::black_box;
+use std::time::Instant;
 
 use stockade_benches::pairs::{Pairs, Timed};
 use stockade_benches::targets::Targets;
 use stockade_policies::{Plan, PolicyStore, Principal, Source, SourceKind, Stock};
-use stockade_runtime::measure::{Account, Asked, Bare, Governed, Way};
+use stockade_runtime::measure::{Account, Asked, Bare, BareFile, Governed, Kept, Way};
 
 /// Kernels by name.
 const KERNELS: &[(&str, &[u8])] = &[
@@ -49,6 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let once = !std::env::args().any(|argument| argument == "--bench");
     let mut targets = Targets::read("wasm")?;
     kernels(once, &mut targets)?;
+    loads(once, &mut targets)?;
     instances(once, &mut targets)?;
     questions(once, &mut targets)?;
     pointers(once, &mut targets)?;
@@ -147,6 +149,41 @@ fn mean(ratios: &[f64]) -> f64 {
 
 fn worst(ratios: &[f64]) -> f64 {
     ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+}
+
+/// The one that is nearest to a megabyte.
+const LARGEST: &[u8] = include_bytes!("../kernels/modules/patterns.wasm");
+
+/// A module from the cache.
+fn loads(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let bare = BareFile::new(LARGEST, &folder.path().join("bare"))?;
+    let kept = Kept::new(LARGEST, plan("")?, &folder.path().join("kept"))?;
+    kept.load_from_disk()?;
+    let timed = Pairs::of("a module of 0.8 MB that was compiled before")
+        .way("bare wasmtime, from a file", || {
+            black_box(bare.load().is_ok());
+        })
+        .way("from the cache", || {
+            black_box(kept.load().is_ok());
+        })
+        .way("from the cache, the first time in a process", || {
+            black_box(kept.load_from_disk().is_ok());
+        })
+        .timed(once);
+    show(&timed, once);
+    if !once {
+        // A round of this takes as long as all the others do.
+        let compiling = Instant::now();
+        Governed::new(LARGEST, plan("")?, Way::Page)?;
+        println!(
+            "  {:<44} {:>11.0} ms",
+            "compiled, once",
+            compiling.elapsed().as_secs_f64() * 1e3
+        );
+    }
+    targets.measured("load", timed.nanos("from the cache").map(|nanos| nanos / 1e3));
+    Ok(())
 }
 
 /// An instance, one call that does nothing, and the end of it.

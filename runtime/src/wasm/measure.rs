@@ -3,6 +3,7 @@
 //! This is no way to run a guest: there is no request and no outcome, and nothing here changes what [`crate::Runtime`] does.
 
 use std::cell::Cell;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stockade_policies::{Meter, Plan};
@@ -15,10 +16,12 @@ use super::engine::Stopping;
 use super::linker::HostFunction;
 use super::program::Program;
 use super::run::{Guest, Watched};
-use super::{contract, linker};
+use super::{contract, keep, linker, run};
+use crate::code::Artefact;
 use crate::deadline::Deadline;
 use crate::gate::Gate;
 use crate::layer::{Layer, Layers};
+use crate::module_cache::{Key, ModuleCache};
 use crate::request::Request;
 
 /// What goes wrong is for people to read.
@@ -180,6 +183,95 @@ impl Account {
     #[must_use]
     pub fn strike(&mut self, pointer: u32) -> bool {
         self.allocations.strike(&self.gate, pointer).is_ok()
+    }
+}
+
+/// A module that is kept in a module cache.
+pub struct Kept {
+    gate: Arc<Gate>,
+    folder: PathBuf,
+    key: Key,
+    artefact: Artefact,
+}
+
+impl Kept {
+    /// Compiles a module, and keeps it in `folder`.
+    ///
+    /// # Errors
+    /// Where it is refused, or cannot be kept.
+    pub fn new(binary: &[u8], plan: Plan, folder: &Path) -> Result<Self> {
+        let key = Key::new("", keep::fingerprint(&plan, Layers::ALL).map_err(said)?);
+        let gate = Arc::new(Gate::new(plan, Layers::ALL, Box::new(())));
+        let (program, counts) = run::compile(binary, &gate, Stopping::Page)
+            .map_err(said)?
+            .map_err(|refusal| refusal.detail)?;
+        let compiled = keep::compiled(&program, counts).ok_or("the module is too large to be kept")?;
+        let cache = Self::opened(folder)?;
+        cache.keep(&key, &compiled);
+        let artefact = cache.find(&key).ok_or("the module was not kept")?;
+        let folder = folder.to_owned();
+        Ok(Self {
+            gate,
+            folder,
+            key,
+            artefact,
+        })
+    }
+
+    fn opened(folder: &Path) -> Result<ModuleCache> {
+        ModuleCache::open(folder, u64::MAX).map_err(said)
+    }
+
+    /// Loads it and lets it go, as a worker does that is handed the code.
+    ///
+    /// # Errors
+    /// Where it cannot be loaded.
+    pub fn load(&self) -> Result<()> {
+        Self::loaded(&self.artefact, &self.gate)
+    }
+
+    /// The same for the first time in a process: the folder is opened, and the file read and authenticated.
+    ///
+    /// # Errors
+    /// Where it cannot be loaded.
+    pub fn load_from_disk(&self) -> Result<()> {
+        let artefact = Self::opened(&self.folder)?.find(&self.key).ok_or("it is not there")?;
+        Self::loaded(&artefact, &self.gate)
+    }
+
+    fn loaded(artefact: &Artefact, gate: &Arc<Gate>) -> Result<()> {
+        let program = keep::load(artefact, gate).map_err(said)?;
+        program.map(drop).map_err(|refusal| refusal.detail)
+    }
+}
+
+/// Code in a file, of a wasmtime that nobody has configured.
+pub struct BareFile {
+    engine: Engine,
+    path: PathBuf,
+}
+
+impl BareFile {
+    /// Compiles a module, and writes it to `path`.
+    ///
+    /// # Errors
+    /// Where wasmtime does not take it, or it cannot be written.
+    pub fn new(binary: &[u8], path: &Path) -> Result<Self> {
+        let Bare { engine, module } = Bare::new(binary)?;
+        std::fs::write(path, module.serialize().map_err(said)?).map_err(said)?;
+        let path = path.to_owned();
+        Ok(Self { engine, path })
+    }
+
+    /// Loads it and lets it go.
+    ///
+    /// # Errors
+    /// Where wasmtime does not take it.
+    pub fn load(&self) -> Result<()> {
+        #[expect(unsafe_code, reason = "wasmtime cannot tell its own code from a stranger's")]
+        // SAFETY: `new` wrote it, and it is nobody else's: this is a measurement.
+        let module = unsafe { Module::deserialize_file(&self.engine, &self.path) };
+        module.map(drop).map_err(said)
     }
 }
 
