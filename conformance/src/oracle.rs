@@ -232,7 +232,8 @@ fn stopper_fault(attack: &Attack, outcome: &Outcome) -> Option<String> {
     }
 }
 
-fn harm(attack: &Attack, observed: &Observed, stage: &Stage) -> Result<Faults, StageError> {
+/// The harm that was done.
+pub(crate) fn harm(attack: &Attack, observed: &Observed, stage: &Stage) -> Result<Faults, StageError> {
     let sightings = attack.control.look(observed, stage)?;
     Ok(sightings
         .into_iter()
@@ -261,7 +262,7 @@ fn unseen(sightings: &[Sighting], observed: &Observed) -> Faults {
         .collect()
 }
 
-fn no_outcome(observed: &Observed) -> String {
+pub(crate) fn no_outcome(observed: &Observed) -> String {
     match &observed.ended {
         WhatEnded::Outcome(outcome) => described(outcome),
         WhatEnded::Stopped(why) => format!("hung: the harness had to stop it ({why:?})"),

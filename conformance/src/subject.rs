@@ -10,6 +10,7 @@ use stockade_runtime::{Ablated, Layer, Layers, Outcome, Product, Runtime, Runtim
 
 use crate::case::Case;
 use crate::stage::Stage;
+use crate::wire::AdapterFault;
 
 /// How long a harness waits for a control whose harm is not that it runs on.
 const LONGEST_CONTROL: Duration = Duration::from_secs(20);
@@ -94,6 +95,15 @@ pub enum SubjectError {
     /// The runtime does not know.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// The adapter of a runtime did what adapters must not.
+    #[error(transparent)]
+    Adapter(#[from] AdapterFault),
+    /// The subject has no means to do what the case needs: it was not put to the test.
+    #[error("unsupported: {needs}")]
+    Unsupported {
+        /// What it would need.
+        needs: String,
+    },
 }
 
 /// A runtime under test. The conformance suite sees a runtime only through this.
@@ -279,7 +289,7 @@ fn unfenced(ended: Ended, elapsed: Duration) -> Observed {
 }
 
 /// How long the harness lets a guest go on that no layer stops.
-fn watchdog(case: &Case) -> Patience {
+pub(crate) fn watchdog(case: &Case) -> Patience {
     let control = case.attack().map(|attack| &attack.control);
     let runs_on = control.and_then(|control| control.still_running_after_ms);
     let compiles_on = control.and_then(|control| control.still_compiling_after_ms);
