@@ -17,6 +17,7 @@ use crate::prove::Prove;
 use crate::replay::Replay;
 use crate::report::ShowReport;
 use crate::run::Run;
+use crate::scoreboard::Scoreboard;
 use crate::test::Test;
 
 /// Fences untrusted WebAssembly modules and SQL with Cedar policies, and proves by attack that the fence holds.
@@ -114,7 +115,8 @@ Examples:
   policyctl replay --prove corpora/sql          files on disk, each layer alone and missing
   policyctl replay --variants 5 --seed 7 sql    each attack in SQL in five other wordings
   policyctl replay --shuffle 7 --times 2000     two thousand attacks in random order
-  policyctl replay --subject undefended         the same attacks with no fence")]
+  policyctl replay --subject undefended         the same attacks with no fence
+  policyctl replay --subject ./adapter          another runtime, through its adapter")]
     Replay(Replay),
     /// Put the shards of a replay together, and show a replay's report in another form
     #[command(after_help = "\
@@ -140,6 +142,15 @@ Examples:
 
 Exit codes: 0 it is as claimed, 1 it is not, 2 it cannot be verified: no claim, or another version or corpus.")]
     VerifyClaim(VerifyClaim),
+    /// Put other runtimes to the test through their adapters, and show side by side where they stand
+    #[command(after_help = "\
+Examples:
+  policyctl scoreboard --install                 every subject in conformance/subjects
+  policyctl scoreboard --only apsw sql/attach-reads-host-file
+  policyctl scoreboard --format json | jq '.scores[] | {subject, benign}'
+
+Exit codes: 0 all as the expectations say, 1 otherwise, 2 could not answer. A subject that is not installed is absent, and named.")]
+    Scoreboard(Scoreboard),
     /// Say which layers this machine and this build have, and try them
     #[command(after_help = "\
 Examples:

@@ -20,6 +20,7 @@ mod replay;
 mod report;
 mod run;
 mod sarif;
+mod scoreboard;
 mod sources;
 mod test;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Report(arguments) => report::report(&arguments),
         Command::Claim(arguments) => claim::claim(&arguments),
         Command::VerifyClaim(arguments) => claim::verify(&arguments),
+        Command::Scoreboard(arguments) => scoreboard::scoreboard(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Diff(arguments) => diff::diff(&arguments),
         Command::Fmt(arguments) => fmt::fmt(&arguments),

@@ -4,23 +4,34 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use stockade_conformance::{
     Corpus, Endurance, Laboratory, Manner, Progress, Report, Rigour, Shard, Suite, endure, replay as play,
 };
 
+use crate::arguments::Format;
 use crate::exit::{Exit, Failure};
 use crate::guest_text::one_line;
 use crate::journal::{Header, Journal};
 use crate::report::people::tenths;
 use crate::report::{self, ReportFormat};
+use crate::scoreboard;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SubjectName {
-    /// The runtime as users run it; each attack is also run undefended, to see that its harm is real
     Reference,
-    /// No fence at all
     Undefended,
+    Adapter(PathBuf),
+}
+
+impl From<&str> for SubjectName {
+    fn from(text: &str) -> Self {
+        match text {
+            "reference" => Self::Reference,
+            "undefended" => Self::Undefended,
+            path => Self::Adapter(path.into()),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -28,8 +39,8 @@ pub(crate) struct Replay {
     /// Cases or folders of the corpus, or files and folders on disk; without any, the whole corpus in this program
     #[arg(value_name = "CASE|DIR")]
     pub cases: Vec<String>,
-    /// Who is put to the test
-    #[arg(long, value_enum, default_value = "reference")]
+    /// Who is put to the test: `reference`, the runtime as users run it, each attack also undefended, to see that its harm is real; `undefended`, no fence at all; or the program of an adapter for another runtime, or a folder with a program `start` in it
+    #[arg(long, value_name = "SUBJECT", default_value = "reference")]
     pub subject: SubjectName,
     /// Also run each attack with each of its layers alone, with each of them missing, and with all of them missing
     #[arg(long, conflicts_with = "subject")]
@@ -77,6 +88,14 @@ pub(crate) fn replay(arguments: &Replay) -> Result<Exit, Failure> {
     if let (Some(seed), Some(times)) = (arguments.shuffle, arguments.times) {
         return shuffled(&corpus, seed, times, jobs(arguments.jobs), arguments.format);
     }
+    if let SubjectName::Adapter(path) = &arguments.subject {
+        let format = match arguments.format {
+            ReportFormat::Human => Format::Human,
+            ReportFormat::Json => Format::Json,
+            _ => return Err(Failure::new("where an adapter stands is shown as `human` or `json`")),
+        };
+        return scoreboard::of_one(path, &corpus, jobs(arguments.jobs), format);
+    }
     let report = played(arguments, corpus)?;
     report::show(&report, arguments.format, arguments.matrix)?;
     Ok(report::verdict(&report))
@@ -95,7 +114,7 @@ fn played(arguments: &Replay, corpus: Corpus) -> Result<Report, Failure> {
         Some(shard) => corpus.shard(shard),
         None => corpus,
     };
-    let name = subject(arguments.subject);
+    let name = subject(&arguments.subject);
     let mut cases = match &arguments.journal {
         None => play(&corpus, manner, &Laboratory::new(manner.jobs)?, &show_progress),
         Some(path) => {
@@ -173,17 +192,17 @@ fn endured_in_words(endured: &Endurance) -> String {
 }
 
 fn rigour(arguments: &Replay) -> Rigour {
-    match arguments.subject {
+    match &arguments.subject {
         SubjectName::Undefended => Rigour::Undefended,
         SubjectName::Reference if arguments.prove || arguments.matrix => Rigour::Proof,
-        SubjectName::Reference => Rigour::Standard,
+        SubjectName::Reference | SubjectName::Adapter(_) => Rigour::Standard,
     }
 }
 
-fn subject(name: SubjectName) -> &'static str {
+fn subject(name: &SubjectName) -> &'static str {
     match name {
-        SubjectName::Reference => "reference",
         SubjectName::Undefended => "undefended",
+        SubjectName::Reference | SubjectName::Adapter(_) => "reference",
     }
 }
 

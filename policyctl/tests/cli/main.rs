@@ -14,3 +14,4 @@ mod module_cache;
 mod policy_tests;
 mod prove;
 mod reports;
+mod scoreboard;
