@@ -83,7 +83,7 @@ impl Claim {
         };
         let document: serde_json::Value =
             serde_json::from_str(text).map_err(|error| wrong(format!("this is no JSON: {error}")))?;
-        match &document["claim"] {
+        match document.get("claim").unwrap_or(&serde_json::Value::Null) {
             version if *version == CLAIM_VERSION => {}
             serde_json::Value::Null => return Err(wrong("this is no claim: it has no `claim`".to_owned())),
             other => {

@@ -298,8 +298,8 @@ impl Report {
         };
         let document: serde_json::Value =
             serde_json::from_str(text).map_err(|error| wrong(format!("this is no JSON: {error}")))?;
-        let version = &document["suite"]["report"];
-        if version != crate::suite::REPORT_VERSION {
+        let version = document.pointer("/suite/report").unwrap_or(&serde_json::Value::Null);
+        if *version != crate::suite::REPORT_VERSION {
             return Err(wrong(match version {
                 serde_json::Value::Null => "this is no report of a replay: it has no `suite.report`".to_owned(),
                 other => format!(

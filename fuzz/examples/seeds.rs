@@ -20,7 +20,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn seeds(target: &str) -> Result<Vec<(String, Vec<u8>)>, Box<dyn Error>> {
+/// A file's name, and what is in it.
+type Seed = (String, Vec<u8>);
+
+fn seeds(target: &str) -> Result<Vec<Seed>, Box<dyn Error>> {
     if target == "policy_text" {
         let folder = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/profiles"))?;
         let files = folder.filter_map(|entry| Some(entry.ok()?.path()));

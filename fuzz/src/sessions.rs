@@ -87,8 +87,7 @@ impl House {
         let mut hostile = self.session("hostile.db", "walkin");
         // With all the time there is: a slow disk is nobody's finding.
         let mut honest = self.session("honest.db", "trusted");
-        let mut rows = 0;
-        for _ in 0..8 {
+        for rows in 1..=8 {
             let Ok(script) = input.choose(SCRIPTS) else { return };
             match hostile.run(script) {
                 Ok(_) | Err(RuntimeError::Request(_)) => {}
@@ -96,7 +95,6 @@ impl House {
                 Err(RuntimeError::Database { .. }) => return,
                 Err(error) => panic!("no outcome: {error}\n{script}"),
             }
-            rows += 1;
             let outcome = match honest.run("insert into mine values ('of mine'); select count(*) from mine") {
                 Ok(outcome) => outcome,
                 Err(error) => panic!("the honest tenant has no outcome after `{script}`: {error}"),

@@ -386,11 +386,18 @@ fn all_as_json(guests: &[PathBuf], outcomes: &[Outcome], last: &Outcome) -> Valu
     let mut object = as_json(last);
     if guests.len() > 1 {
         let modules = guests.iter().zip(outcomes).map(|(guest, outcome)| {
-            let mut module = as_json(outcome);
-            module["guest"] = json!(guest.display().to_string());
-            module
+            let name = guest.display().to_string();
+            with(as_json(outcome), "guest", name.into())
         });
-        object["modules"] = modules.collect();
+        object = with(object, "modules", modules.collect());
+    }
+    object
+}
+
+/// An object with one key more.
+fn with(mut object: Value, key: &str, value: Value) -> Value {
+    if let Some(entries) = object.as_object_mut() {
+        entries.insert(key.to_owned(), value);
     }
     object
 }

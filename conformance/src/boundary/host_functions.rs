@@ -5,11 +5,14 @@ use stockade_runtime::{Class, Layer};
 
 use super::{Pair, Uses, repeated};
 
+/// A meter, the bound that it is given, the guest, and what ends it.
+type Entry = (Meter, u64, fn(u64) -> String, Class, Layer);
+
 /// The pairs of what host functions do.
 pub(super) fn pairs() -> impl Iterator<Item = Pair> {
     use Class as C;
     use Layer as L;
-    let entries: [(Meter, u64, fn(u64) -> String, Class, Layer); 6] = [
+    let entries: [Entry; 6] = [
         (Meter::Allocate, 100, answer_of, C::LimitMemory, L::Bridge),
         (Meter::HoldAllocations, 100, answers_of, C::LimitMemory, L::Bridge),
         (Meter::AddMetric, 7, metrics, C::LimitMetrics, L::Quota),

@@ -1,5 +1,6 @@
-//! A report as JUnit's XML: a suite for each way of playing, a test for each case.
+//! A report as XML of `JUnit`: a suite for each way of playing, a test for each case.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
@@ -10,24 +11,17 @@ use crate::exit::Failure;
 use crate::guest_text::one_line;
 
 pub(super) fn xml(report: &Report) -> Result<String, Failure> {
-    let mut suites: Vec<TestSuite> = Vec::new();
+    let mut suites: BTreeMap<String, TestSuite> = BTreeMap::new();
     for case in &report.cases {
         for trial in &case.trials {
-            suite(&mut suites, &trial.trial.name()).add_test_case(test(case, trial));
+            let name = trial.trial.name();
+            let suite = suites.entry(name.clone()).or_insert_with(|| TestSuite::new(name));
+            suite.add_test_case(test(case, trial));
         }
     }
     let mut junit = Junit::new(format!("stockade {}", report.subject));
-    junit.add_test_suites(suites);
+    junit.add_test_suites(suites.into_values());
     junit.to_string().map_err(Failure::new)
-}
-
-fn suite<'s>(suites: &'s mut Vec<TestSuite>, name: &str) -> &'s mut TestSuite {
-    let place = suites.iter().position(|suite| suite.name.as_str() == name);
-    let place = place.unwrap_or_else(|| {
-        suites.push(TestSuite::new(name));
-        suites.len() - 1
-    });
-    &mut suites[place]
 }
 
 fn test(case: &CaseReport, trial: &TrialReport) -> TestCase {

@@ -135,8 +135,7 @@ fn no_report_is_written_by_a_guest() {
     fs::create_dir_all(folder.path("corpora/benign")).unwrap();
     let evil = "</td><script>alert(1)</script>\\u001b[2J|`<img src=x onerror=alert(1)>\\n1..0\\nok 1 - forged";
     let case = format!(
-        "why: \"<b>why</b> {evil}\"\nprofile: walkin\nguest: {{sql: \"select 1 from \\\"{}\\\"\"}}\nexpect: completed\nreturns: {{rows: [[1]]}}\n",
-        evil
+        "why: \"<b>why</b> {evil}\"\nprofile: walkin\nguest: {{sql: \"select 1 from \\\"{evil}\\\"\"}}\nexpect: completed\nreturns: {{rows: [[1]]}}\n"
     );
     fs::write(folder.path("corpora/benign/evil.yaml"), case).unwrap();
     let report = replay(&folder, &[]);
