@@ -7,6 +7,7 @@ use std::fmt;
 use serde::de::IntoDeserializer;
 use serde::de::value::Error as WordError;
 use serde::{Deserialize, Deserializer};
+use stockade_policies::{Source, SourceKind};
 use stockade_runtime::{Class, Layer};
 
 use crate::damage::{Damage, from_hex};
@@ -227,6 +228,19 @@ pub struct Case {
 }
 
 impl Case {
+    /// What the case adds to the stock policies: to be loaded with them.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Source> {
+        let policies = self.policies.iter().map(|text| (text, SourceKind::Policies));
+        let entities = self.entities.iter().map(|text| (text, SourceKind::Entities));
+        let source = |(text, kind): (&String, SourceKind)| Source {
+            name: format!("{}.yaml", self.id),
+            text: text.clone(),
+            kind,
+        };
+        policies.chain(entities).map(source).collect()
+    }
+
     /// What the case demands of an attack, if it is one.
     #[must_use]
     pub fn attack(&self) -> Option<&Attack> {

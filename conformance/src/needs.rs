@@ -90,7 +90,7 @@ fn meters(class: Class, attack: &Attack, kind: GuestKind) -> Vec<Meter> {
         Meter::Compile => is_about_compiling,
         Meter::Elapse => !is_about_compiling,
         Meter::GrowHeap => kind == GuestKind::Sql,
-        Meter::GrowMemory => kind == GuestKind::Wasm,
+        Meter::GrowMemory | Meter::Allocate | Meter::HoldAllocations => kind == GuestKind::Wasm,
         _ => true,
     };
     let all = of_class.iter().chain(of_time).chain(of_memory).copied();

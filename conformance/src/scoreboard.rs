@@ -292,7 +292,7 @@ fn undefended(case: &Case, subject: &Wired, corpus: &Corpus) -> Result<Vec<Strin
     }
 }
 
-fn of_attack(
+pub(crate) fn of_attack(
     attack: &Attack,
     observed: &Observed,
     why_not: Option<SubjectError>,
@@ -319,7 +319,7 @@ fn of_attack(
     })
 }
 
-fn of_benign(
+pub(crate) fn of_benign(
     benign: &Benign,
     observed: &Observed,
     why_not: Option<SubjectError>,

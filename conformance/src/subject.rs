@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use stockade_policies::{LoadError, PolicyStore, Source, SourceKind, Stock};
+use stockade_policies::{LoadError, PolicyStore, Stock};
 use stockade_runtime::worker::{Ended, KilledFor, Patience, Pool, PoolOptions};
 use stockade_runtime::{Ablated, Layer, Layers, Outcome, Product, Runtime, RuntimeError};
 
@@ -167,24 +167,10 @@ impl Laboratory {
         if let Some(runtime) = runtimes.get(&additions) {
             return Ok(Arc::clone(runtime));
         }
-        let policies = case.policies.iter().map(|text| (text, SourceKind::Policies));
-        let entities = case.entities.iter().map(|text| (text, SourceKind::Entities));
-        let sources: Vec<Source> = policies
-            .chain(entities)
-            .map(|(text, kind)| source(&case.id, text, kind))
-            .collect();
-        let policies = PolicyStore::load(&sources, Stock::With)?;
+        let policies = PolicyStore::load(&case.sources(), Stock::With)?;
         let runtime = Arc::new(Runtime::in_pool(policies, Arc::clone(&self.pool)));
         runtimes.insert(additions, Arc::clone(&runtime));
         Ok(runtime)
-    }
-}
-
-fn source(id: &str, text: &str, kind: SourceKind) -> Source {
-    Source {
-        name: format!("{id}.yaml"),
-        text: text.to_owned(),
-        kind,
     }
 }
 

@@ -162,3 +162,14 @@ fn a_page_that_shows_something_else_is_noticed() {
     );
     assert_eq!(shown.prints, ["x"]);
 }
+
+#[test]
+fn the_book_shows_the_example_that_is_tested() {
+    let page = fs::read_to_string(repository().join("docs/put-a-runtime-to-the-test.md")).unwrap();
+    let example = fs::read_to_string(repository().join("conformance/tests/own_runtime.rs")).unwrap();
+    let (_, code) = example.split_once("\n\n").unwrap();
+    assert!(
+        page.contains(code.trim_end()),
+        "docs/put-a-runtime-to-the-test.md shows another example"
+    );
+}
