@@ -8,7 +8,9 @@ use stockade_policies::{Meter, Plan};
 use crate::code::Code;
 #[cfg(feature = "wasm")]
 use crate::code::Compiled;
-use crate::deadline::{Deadline, allowance};
+#[cfg(feature = "sql")]
+use crate::deadline::Deadline;
+use crate::deadline::allowance;
 use crate::error::RuntimeError;
 use crate::gate::Gate;
 use crate::layer::{Layer, Layers};
