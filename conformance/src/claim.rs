@@ -170,3 +170,83 @@ fn in_words(claimed: Option<&Claimed>) -> String {
         Some(Claimed::Unknown) => "unknown".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::replay::Trial;
+    use crate::report::Verdict;
+
+    /// Every case of the corpus, as it would be reported where all is well.
+    fn everything_passed() -> Vec<CaseReport> {
+        let corpus = Corpus::embedded().unwrap();
+        let passed = |case| {
+            let mut report = CaseReport::new(case);
+            report.add(Trial::Fenced, Verdict::Passed, None, Duration::ZERO);
+            report
+        };
+        corpus.cases().iter().map(passed).collect()
+    }
+
+    fn report(cases: Vec<CaseReport>) -> Report {
+        let suite = Suite::of(&Corpus::embedded().unwrap(), Rigour::Proof, 1);
+        let mut report = Report::of("reference", suite, cases, Duration::ZERO);
+        report.machine.layers = Layer::ALL.to_vec();
+        report
+    }
+
+    fn claim(report: &Report) -> Claim {
+        Claim::of(report, "2026-02-21").unwrap()
+    }
+
+    #[test]
+    fn conformant_is_who_left_nothing_out_and_failed_nothing() {
+        let whole = report(everything_passed());
+        assert_eq!(claim(&whole).because, Vec::<String>::new());
+        assert!(claim(&whole).conformant);
+
+        let mut without = whole.clone();
+        without.machine.layers.retain(|layer| *layer != Layer::Screen);
+        assert_eq!(claim(&without).because, ["layer `screen` is not there"]);
+
+        let mut quick = whole.clone();
+        quick.suite.rigour = Rigour::Standard;
+        assert!(!claim(&quick).conformant);
+
+        let mut failed = whole;
+        let id = failed.cases[0].id.clone();
+        failed.cases[0].add(
+            Trial::Alone(Layer::Screen),
+            Verdict::Failed(vec!["harm".to_owned()]),
+            None,
+            Duration::ZERO,
+        );
+        assert_eq!(claim(&failed).because, [format!("{id}: failed (alone/screen)")]);
+        assert!(!claim(&failed).conformant);
+    }
+
+    #[test]
+    fn a_claim_that_was_changed_differs_from_what_is_found() {
+        let found = claim(&report(everything_passed()));
+        assert_eq!(found.differences(&found), Vec::<String>::new());
+        let mut claimed = found.clone();
+        let id = claimed.verdicts.keys().next().unwrap().clone();
+        claimed
+            .verdicts
+            .insert(id.clone(), Claimed::Failed(vec!["control".to_owned()]));
+        assert_eq!(
+            claimed.differences(&found),
+            [format!("{id}: claimed failed (control), found passed")]
+        );
+        claimed.verdicts.remove(&id);
+        assert_eq!(
+            claimed.differences(&found),
+            [format!("{id}: claimed nothing, found passed")]
+        );
+        claimed = found.clone();
+        claimed.conformant = false;
+        assert_eq!(claimed.differences(&found), ["conformant: claimed false, found true"]);
+    }
+}
