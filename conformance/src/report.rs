@@ -1,6 +1,6 @@
 //! What a replay found, for people and for programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -296,19 +296,10 @@ impl Report {
             name: name.to_owned(),
             reason,
         };
-        let document: serde_json::Value =
-            serde_json::from_str(text).map_err(|error| wrong(format!("this is no JSON: {error}")))?;
-        let version = document.pointer("/suite/report").unwrap_or(&serde_json::Value::Null);
-        if *version != crate::suite::REPORT_VERSION {
-            return Err(wrong(match version {
-                serde_json::Value::Null => "this is no report of a replay: it has no `suite.report`".to_owned(),
-                other => format!(
-                    "it is a report of version {other}, and this program reads version {}: play it again",
-                    crate::suite::REPORT_VERSION
-                ),
-            }));
+        let report: Self = serde_json::from_str(text).map_err(|error| wrong(why_unread(text, &error)))?;
+        if report.suite.report != crate::suite::REPORT_VERSION {
+            return Err(wrong(another_version(&report.suite.report.into())));
         }
-        let report: Self = serde_json::from_value(document).map_err(|error| wrong(error.to_string()))?;
         if report.summary != Summary::of(&report.cases) {
             return Err(wrong("its `summary` does not follow from its `cases`".to_owned()));
         }
@@ -328,6 +319,7 @@ impl Report {
             });
         };
         let mut shards = vec![all.shard];
+        let mut known: BTreeSet<String> = all.cases.iter().map(|case| case.id.clone()).collect();
         for (name, report) in reports {
             let wrong = |reason: String| ReportError {
                 name: name.clone(),
@@ -336,11 +328,7 @@ impl Report {
             if let Some(what) = all.differs(&report) {
                 return Err(wrong(format!("it is of another {what} than `{first_name}`")));
             }
-            if let Some(twice) = report
-                .cases
-                .iter()
-                .find(|case| all.cases.iter().any(|other| other.id == case.id))
-            {
+            if let Some(twice) = report.cases.iter().find(|case| !known.insert(case.id.clone())) {
                 return Err(wrong(format!("it has `{}`, and so has a report before it", twice.id)));
             }
             all.total_ms += report.total_ms;
@@ -378,6 +366,25 @@ pub struct ReportError {
     pub name: String,
     /// What is wrong with it.
     pub reason: String,
+}
+
+/// Why text is no report: what is of another version need not look like one of this.
+fn why_unread(text: &str, error: &serde_json::Error) -> String {
+    let Ok(document) = serde_json::from_str::<serde_json::Value>(text) else {
+        return format!("this is no JSON: {error}");
+    };
+    match document.pointer("/suite/report") {
+        None => "this is no report of a replay: it has no `suite.report`".to_owned(),
+        Some(version) if *version == crate::suite::REPORT_VERSION => error.to_string(),
+        Some(other) => another_version(other),
+    }
+}
+
+fn another_version(version: &serde_json::Value) -> String {
+    format!(
+        "it is a report of version {version}, and this program reads version {}: play it again",
+        crate::suite::REPORT_VERSION
+    )
 }
 
 fn millis(time: Duration) -> u64 {
