@@ -92,6 +92,33 @@ fn old_findings() {
     }
 }
 
+/// A target that nobody runs finds nothing.
+#[test]
+fn every_target_is_a_program_that_runs_at_night() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let nightly = fs::read_to_string(root.join("../.github/workflows/nightly.yml")).unwrap();
+    let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+    let at_night: Vec<&str> = names.iter().copied().filter(|name| *name != "canary").collect();
+    assert!(
+        nightly.contains(&format!("target: [{}]", at_night.join(", "))),
+        "{names:?}"
+    );
+    let mut programs: Vec<String> = fs::read_dir(root.join("fuzz_targets"))
+        .unwrap()
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    programs.sort();
+    assert_eq!(programs, names);
+}
+
 #[test]
 fn policies() {
     let seeds = [
