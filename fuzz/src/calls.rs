@@ -1,8 +1,11 @@
 //! Sequences of host calls with any arguments: a module that does what its input says.
 
-use stockade_runtime::Request;
+use std::sync::{Arc, OnceLock};
 
-use crate::guests::keeps_the_laws;
+use stockade_runtime::{ModuleCache, Request, Runtime};
+use tempfile::TempDir;
+
+use crate::guests::{keeps_the_laws_on, new_runtime};
 
 /// Reads records of five numbers: which function, and its arguments. The input is at 65536, and grows nothing.
 const PUPPET: &str = r#"(module
@@ -40,5 +43,20 @@ const PUPPET: &str = r#"(module
 pub fn calls(data: &[u8]) {
     let mut request = Request::wasm("trusted", PUPPET);
     request.input = data.get(..data.len().min(4000)).unwrap_or_default().to_vec();
-    keeps_the_laws(&request);
+    keeps_the_laws_on(runtime(), &request);
+}
+
+/// It compiles the module once.
+#[expect(
+    clippy::expect_used,
+    reason = "without a cache every input would take as long as a compiler does"
+)]
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<(Runtime, TempDir)> = OnceLock::new();
+    let (runtime, _) = RUNTIME.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let cache = ModuleCache::open(folder.path(), 1 << 24).expect("a module cache");
+        (new_runtime().with_module_cache(Arc::new(cache)), folder)
+    });
+    runtime
 }

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use stockade_conformance::oracle;
 use stockade_policies::{PolicyStore, Source, SourceKind, Stock};
-use stockade_runtime::{Class, Outcome, Request, Runtime, RuntimeError};
+use stockade_runtime::{Class, Request, Runtime, RuntimeError};
 
 use crate::is_planted;
 
@@ -31,13 +31,20 @@ pub fn wasm(data: &[u8]) {
 ///
 /// # Panics
 /// Where a law is broken, or nobody knows what happened.
+pub(crate) fn keeps_the_laws(request: &Request) {
+    keeps_the_laws_on(runtime(), request);
+}
+
+/// As [`keeps_the_laws`], on a runtime of one's own.
+///
+/// # Panics
+/// As [`keeps_the_laws`].
 #[expect(clippy::panic, reason = "a panic is how a fuzz target reports what it found")]
-pub(crate) fn keeps_the_laws(request: &Request) -> Option<Outcome> {
-    let runtime = runtime();
+pub(crate) fn keeps_the_laws_on(runtime: &Runtime, request: &Request) {
     let outcome = match runtime.run(request) {
         Ok(outcome) => outcome,
         // The guest asked for something that is not there, which the caller would have to mend.
-        Err(RuntimeError::Request(_)) => return None,
+        Err(RuntimeError::Request(_)) => return,
         Err(error) => panic!("no outcome: {error}"),
     };
     let plan = match runtime.plan(request) {
@@ -51,20 +58,22 @@ pub(crate) fn keeps_the_laws(request: &Request) -> Option<Outcome> {
         Class::DeniedSqlAction | Class::DeniedImport | Class::ContractBadPointer
     );
     assert!(!(is_planted() && is_sought), "planted: {}", outcome.class);
-    Some(outcome)
 }
 
-#[expect(clippy::expect_used, reason = "without policies there is nothing to fuzz")]
 pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        let policies = Source {
-            name: "fuzz.cedar".to_owned(),
-            text: POLICIES.to_owned(),
-            kind: SourceKind::Policies,
-        };
-        Runtime::in_process(PolicyStore::load(&[policies], Stock::With).expect("the stock policies load"))
-    })
+    RUNTIME.get_or_init(new_runtime)
+}
+
+/// With little time, and in this process.
+#[expect(clippy::expect_used, reason = "without policies there is nothing to fuzz")]
+pub(crate) fn new_runtime() -> Runtime {
+    let policies = Source {
+        name: "fuzz.cedar".to_owned(),
+        text: POLICIES.to_owned(),
+        kind: SourceKind::Policies,
+    };
+    Runtime::in_process(PolicyStore::load(&[policies], Stock::With).expect("the stock policies load"))
 }
 
 #[cfg(test)]
