@@ -24,18 +24,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 type Seed = (String, Vec<u8>);
 
 fn seeds(target: &str) -> Result<Vec<Seed>, Box<dyn Error>> {
-    if target == "policy_text" {
-        let folder = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/profiles"))?;
-        let files = folder.filter_map(|entry| Some(entry.ok()?.path()));
-        let policies = files.filter(|path| path.extension().is_some_and(|kind| kind == "cedar"));
-        return policies
-            .map(|path| {
-                Ok((
-                    path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-                    fs::read(&path)?,
-                ))
-            })
-            .collect();
+    match target {
+        "policy_text" => return parts("policies/profiles", "cedar", "\n\n"),
+        "parsers" => return parts("corpora/wasm", "yaml", "\0"),
+        _ => {}
     }
     let corpus = Corpus::embedded()?;
     let wanted = corpus.cases().iter().filter_map(|case| {
@@ -59,4 +51,19 @@ fn seeds(target: &str) -> Result<Vec<Seed>, Box<dyn Error>> {
         Some((case.id.replace('/', "-"), seed))
     });
     Ok(wanted.filter(|(_, seed)| seed.len() <= 4096).collect())
+}
+
+/// What the files of a folder are made of, each a seed: a whole profile would be cut to something that is no policy.
+fn parts(folder: &str, ending: &str, between: &str) -> Result<Vec<Seed>, Box<dyn Error>> {
+    let mut seeds = Vec::new();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|kind| kind == ending) {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let text = fs::read_to_string(&path)?;
+            let numbered = (1..).zip(text.split(between));
+            seeds.extend(numbered.map(|(number, part)| (format!("{name}-{number}"), part.into())));
+        }
+    }
+    Ok(seeds)
 }

@@ -5,6 +5,18 @@ use stockade_policies::{Code, Meter, PolicyStore, Severity, Source, SourceKind, 
 
 use crate::is_planted;
 
+/// Profiles that policies may speak of: the stock's, which the seeds have, and one more.
+const PROFILES: [&str; 8] = [
+    "fuzz",
+    "database-only",
+    "pure",
+    "sqlite-recommended",
+    "standard",
+    "trusted",
+    "untrusted",
+    "walkin",
+];
+
 /// Checks bytes as policy text. Whatever they are, the answer is a report.
 ///
 /// # Panics
@@ -32,10 +44,15 @@ fn agrees(text: &str) {
         text: text.to_owned(),
         kind,
     };
-    let profiles = r#"[{"uid": {"type": "Profile", "id": "fuzz"}, "attrs": {}, "parents": []}]"#;
+    let profiles = PROFILES
+        .map(|name| format!(r#"{{"uid": {{"type": "Profile", "id": "{name}"}}, "attrs": {{}}, "parents": []}}"#));
     let sources = [
         source("fuzz.cedar", text, SourceKind::Policies),
-        source("fuzz.entities.json", profiles, SourceKind::Entities),
+        source(
+            "fuzz.entities.json",
+            &format!("[{}]", profiles.join(",")),
+            SourceKind::Entities,
+        ),
     ];
     let report = stockade_policies::check(&sources, Stock::Without);
     let loads = PolicyStore::load(&sources, Stock::Without).is_ok();
