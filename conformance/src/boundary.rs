@@ -12,8 +12,6 @@ use std::sync::Arc;
 use stockade_policies::{Bound, Meter};
 use stockade_runtime::{Class, Layer, Outcome, Request};
 
-use crate::case::{Case, Expected, Kind, Program, Regression};
-use crate::effect::Returns;
 use crate::made::Measures;
 use crate::replay::TrialError;
 use crate::subject::{Laboratory, SubjectError};
@@ -211,7 +209,7 @@ impl Pair {
     /// # Errors
     /// [`TrialError`] where nobody knows what happened: never a pass.
     pub fn play(&self, side: Side, laboratory: &Arc<Laboratory>) -> Result<Vec<String>, TrialError> {
-        let runtime = laboratory.runtime(&self.case())?;
+        let runtime = laboratory.runtime_with(&self.policies())?;
         let plan = runtime.plan(&self.uses.request(1)).map_err(SubjectError::from)?;
         let Bound::Limited(most) = plan.bound(self.meter) else {
             return Ok(vec![format!("`{}` is not bounded in the plan", self.meter.action())]);
@@ -248,12 +246,12 @@ impl Pair {
         Vec::new()
     }
 
-    fn case(&self) -> Case {
+    fn policies(&self) -> String {
         let attribute = self.meter.unit().name();
         let action = self.meter.action();
         let bound = self.bound;
         // What a walk-in is not granted at all is granted first.
-        let policies = format!(
+        format!(
             "@id(\"pair-grants\")
              permit (principal, action == Action::\"{action}\", resource == Meter::\"{}\") when {{ context.{attribute} <= {bound} }};
              @id(\"pair-bounds\")
@@ -263,22 +261,7 @@ impl Pair {
              @id(\"pair-databases\")
              permit (principal, action == Action::\"attach\", resource);",
             self.meter.resource()
-        );
-        Case {
-            id: format!("boundary/{action}/{bound}"),
-            why: "What is allowed passes, and one more does not.".to_owned(),
-            source: Vec::new(),
-            profile: PROFILE.to_owned(),
-            policies: Some(policies),
-            entities: None,
-            fixture: None,
-            damage: Vec::new(),
-            program: Program::Sql(String::new()),
-            expect: Expected::Class(Class::Completed),
-            kind: Kind::Regression(Regression {
-                returns: Returns::default(),
-            }),
-        }
+        )
     }
 }
 

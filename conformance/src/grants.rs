@@ -8,8 +8,6 @@ use std::sync::Arc;
 use stockade_policies::{Action, Capability, SqlAction};
 use stockade_runtime::{Class, Layer, Outcome, Request};
 
-use crate::case::{Case, Expected, Kind, Program, Regression};
-use crate::effect::Returns;
 use crate::replay::TrialError;
 use crate::subject::{Laboratory, SubjectError};
 
@@ -59,7 +57,7 @@ pub fn name(action: Action, side: Side) -> String {
 /// # Errors
 /// [`TrialError`] where nobody knows what happened: never a pass.
 pub fn play(action: Action, side: Side, laboratory: &Arc<Laboratory>) -> Result<Vec<String>, TrialError> {
-    let runtime = laboratory.runtime(&case(action, side))?;
+    let runtime = laboratory.runtime_with(&policies(action, side))?;
     let outcome = runtime.run(&request(action)).map_err(SubjectError::from)?;
     Ok(fault(action, side, &outcome).into_iter().collect())
 }
@@ -96,7 +94,7 @@ fn is_denial(action: Action, outcome: &Outcome) -> bool {
     }
 }
 
-fn case(action: Action, side: Side) -> Case {
+fn policies(action: Action, side: Side) -> String {
     let withheld = match side {
         Side::Granted => String::new(),
         Side::Withheld => format!(
@@ -104,21 +102,7 @@ fn case(action: Action, side: Side) -> Case {
             action.id()
         ),
     };
-    Case {
-        id: format!("grants/{}", name(action, side)),
-        why: "What is granted is done, and what is not is refused.".to_owned(),
-        source: Vec::new(),
-        profile: PROFILE.to_owned(),
-        policies: Some(format!("{EVERYTHING}{withheld}")),
-        entities: None,
-        fixture: None,
-        damage: Vec::new(),
-        program: Program::Sql(String::new()),
-        expect: Expected::Class(Class::Completed),
-        kind: Kind::Regression(Regression {
-            returns: Returns::default(),
-        }),
-    }
+    format!("{EVERYTHING}{withheld}")
 }
 
 /// A guest that needs the action.

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use stockade_runtime::{Class, Request, SqlValue};
+use stockade_runtime::{Request, SqlValue};
 
-use crate::case::{Case, Expected, Kind, Program, Regression};
-use crate::effect::Returns;
 use crate::oracle::Faults;
 use crate::replay::TrialError;
 use crate::subject::{Laboratory, SubjectError};
@@ -36,11 +34,10 @@ const FINDS: &[(&str, Option<i64>)] = &[
 
 /// What the next tenant of the same workers finds changed.
 pub(crate) fn disturbed(laboratory: &Arc<Laboratory>) -> Result<Faults, TrialError> {
-    let case = tenant();
-    let runtime = laboratory.runtime(&case)?;
+    let runtime = laboratory.runtime_with(POLICIES)?;
     let script: String = FINDS.iter().map(|(query, _)| format!("{query};\n")).collect();
     let outcome = runtime
-        .run(&Request::sql(&case.profile, script))
+        .run(&Request::sql("walkin", script))
         .map_err(SubjectError::from)?;
     if !outcome.class.is_completed() {
         return Ok(vec![format!(
@@ -62,23 +59,4 @@ pub(crate) fn disturbed(laboratory: &Arc<Laboratory>) -> Result<Faults, TrialErr
             (!is_as_it_was).then(|| format!("the next tenant finds `{query}` changed: {seen:?}"))
         });
     Ok(changed.collect())
-}
-
-/// The case under whose policies the tenant runs.
-fn tenant() -> Case {
-    Case {
-        id: "neighbour".to_owned(),
-        why: "Whoever comes next finds everything as if nobody had been there before.".to_owned(),
-        source: Vec::new(),
-        profile: "walkin".to_owned(),
-        policies: Some(POLICIES.to_owned()),
-        entities: None,
-        fixture: None,
-        damage: Vec::new(),
-        program: Program::Sql(String::new()),
-        expect: Expected::Class(Class::Completed),
-        kind: Kind::Regression(Regression {
-            returns: Returns::default(),
-        }),
-    }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use stockade_policies::{LoadError, PolicyStore, Stock};
+use stockade_policies::{LoadError, PolicyStore, Source, SourceKind, Stock};
 use stockade_runtime::worker::{Ended, KilledFor, Patience, Pool, PoolOptions};
 use stockade_runtime::{Ablated, Layer, Layers, Outcome, Product, Runtime, RuntimeError};
 
@@ -162,12 +162,28 @@ impl Laboratory {
     /// # Errors
     /// [`SubjectError::Policies`] where they do not load together.
     pub fn runtime(&self, case: &Case) -> Result<Arc<Runtime>, SubjectError> {
+        self.loaded((case.policies.clone(), case.entities.clone()), &case.sources())
+    }
+
+    /// A runtime with these policies beside the stock ones.
+    ///
+    /// # Errors
+    /// [`SubjectError::Policies`] where they do not load together.
+    pub fn runtime_with(&self, policies: &str) -> Result<Arc<Runtime>, SubjectError> {
+        let source = Source {
+            name: "policies".to_owned(),
+            text: policies.to_owned(),
+            kind: SourceKind::Policies,
+        };
+        self.loaded((Some(policies.to_owned()), None), &[source])
+    }
+
+    fn loaded(&self, additions: Additions, sources: &[Source]) -> Result<Arc<Runtime>, SubjectError> {
         let mut runtimes = self.runtimes.lock().unwrap_or_else(PoisonError::into_inner);
-        let additions = (case.policies.clone(), case.entities.clone());
         if let Some(runtime) = runtimes.get(&additions) {
             return Ok(Arc::clone(runtime));
         }
-        let policies = PolicyStore::load(&case.sources(), Stock::With)?;
+        let policies = PolicyStore::load(sources, Stock::With)?;
         let runtime = Arc::new(Runtime::in_pool(policies, Arc::clone(&self.pool)));
         runtimes.insert(additions, Arc::clone(&runtime));
         Ok(runtime)
