@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use stockade_runtime::{ModuleCache, Request, Runtime};
 use tempfile::TempDir;
 
-use crate::guests::{keeps_the_laws_on, new_runtime};
+use crate::guests::{POLICIES, keeps_the_laws_on, new_runtime};
 
 /// Reads records of five numbers: which function, and its arguments. The input is at 65536, and grows nothing.
 const PUPPET: &str = r#"(module
@@ -56,7 +56,7 @@ fn runtime() -> &'static Runtime {
     let (runtime, _) = RUNTIME.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let cache = ModuleCache::open(folder.path(), 1 << 24).expect("a module cache");
-        (new_runtime().with_module_cache(Arc::new(cache)), folder)
+        (new_runtime(POLICIES).with_module_cache(Arc::new(cache)), folder)
     });
     runtime
 }

@@ -10,7 +10,7 @@ use crate::is_planted;
 
 /// Little time and few operators, so that an input costs microseconds. More operators than a loop of a thousand turns
 /// takes: what ends by itself shall.
-const POLICIES: &str = r#"
+pub(crate) const POLICIES: &str = r#"
 @id("fuzz-deadline")
 forbid (principal, action == Action::"elapse", resource) unless { context.millis <= 50 };
 @id("fuzz-fuel")
@@ -65,15 +65,15 @@ pub(crate) fn keeps_the_laws_on(runtime: &Runtime, request: &Request) {
 
 pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(new_runtime)
+    RUNTIME.get_or_init(|| new_runtime(POLICIES))
 }
 
-/// With little time, and in this process.
+/// In this process, with these policies beside the stock ones.
 #[expect(clippy::expect_used, reason = "without policies there is nothing to fuzz")]
-pub(crate) fn new_runtime() -> Runtime {
+pub(crate) fn new_runtime(policies: &str) -> Runtime {
     let policies = Source {
         name: "fuzz.cedar".to_owned(),
-        text: POLICIES.to_owned(),
+        text: policies.to_owned(),
         kind: SourceKind::Policies,
     };
     Runtime::in_process(PolicyStore::load(&[policies], Stock::With).expect("the stock policies load"))

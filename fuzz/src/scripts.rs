@@ -5,10 +5,10 @@ use std::sync::OnceLock;
 
 use arbitrary::{Result, Unstructured};
 use stockade_conformance::{Corpus, Program};
-use stockade_policies::{PolicyStore, Source, SourceKind, Stock};
 use stockade_runtime::{Class, HostDatabase, Outcome, Runtime, RuntimeError, SqlValue};
 use tempfile::TempDir;
 
+use crate::guests::new_runtime;
 use crate::is_planted;
 
 /// What nobody may see. As long as this, so that no guess and no digest of anything is it by chance.
@@ -76,15 +76,9 @@ impl Library {
                 ))
             })
             .expect("the database is made");
-        let policies = Source {
-            name: "fuzz.cedar".to_owned(),
-            text: POLICIES.to_owned(),
-            kind: SourceKind::Policies,
-        };
-        let policies = PolicyStore::load(&[policies], Stock::With).expect("the stock policies load");
         Self {
             folder,
-            runtime: Runtime::in_process(policies),
+            runtime: new_runtime(POLICIES),
         }
     }
 

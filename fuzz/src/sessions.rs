@@ -1,10 +1,10 @@
 //! Scripts of two tenants in turns, each in a session of its own: what one does, the other does not notice.
 
 use arbitrary::Unstructured;
-use stockade_policies::{PolicyStore, Source, SourceKind, Stock};
 use stockade_runtime::{HostDatabase, Runtime, RuntimeError, SqlSession, SqlValue};
 use tempfile::TempDir;
 
+use crate::guests::new_runtime;
 use crate::is_planted;
 
 const POLICIES: &str = r#"
@@ -60,15 +60,9 @@ struct House {
 impl House {
     #[expect(clippy::expect_used, reason = "without a runtime there is nothing to fuzz")]
     fn new() -> Self {
-        let policies = Source {
-            name: "fuzz.cedar".to_owned(),
-            text: POLICIES.to_owned(),
-            kind: SourceKind::Policies,
-        };
-        let policies = PolicyStore::load(&[policies], Stock::With).expect("the stock policies load");
         Self {
             folder: tempfile::tempdir().expect("a temporary folder"),
-            runtime: Runtime::in_process(policies),
+            runtime: new_runtime(POLICIES),
         }
     }
 
