@@ -7,38 +7,38 @@ use std::error::Error;
 use std::hint::black_box;
 
 use cedar_policy::{PolicySet, Schema, ValidationMode, Validator};
-use stockade_benches::pairs::{Pairs, Timed};
+use stockade_benches::pairs::Pairs;
+use stockade_benches::record::Record;
 use stockade_benches::rivals::{Casbin, Cedar, Rego, round};
 use stockade_benches::synthetic::{self, Wish, wishes};
-use stockade_benches::targets::Targets;
 use stockade_policies::{
     Action, Meter, Plan, PolicyStore, Principal, Question, Resource, Source, SourceKind, SqlAction, Stock, check,
 };
 
 const SCHEMA: &str = include_str!("../../policies/schema.cedarschema");
 
-fn main() -> Result<(), Box<dyn Error>> {
-    // `cargo test` runs every benchmark to see that it works; `cargo bench` measures.
-    let once = !std::env::args().any(|argument| argument == "--bench");
-    let mut targets = Targets::read("policies")?;
-    known_answers(once, &mut targets)?;
-    for rules in [20, 200] {
-        engines(rules, once, &mut targets)?;
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    let mut record = Record::of("policies")?;
+    measure(&mut record).map_err(|error| error.to_string())?;
+    record.finish()
+}
+
+fn measure(record: &mut Record) -> Result<(), Box<dyn Error>> {
+    known_answers(record)?;
+    for rules in if record.is_once() { &[20, 200][..] } else { &RULES } {
+        engines(*rules, record)?;
     }
-    compiling(once, &mut targets)?;
-    if once {
-        return Ok(());
+    compiling(record)?;
+    for policies in if record.is_once() { &[8][..] } else { &POLICIES } {
+        growing(*policies, record)?;
     }
-    print!("{targets}");
     Ok(())
 }
 
-/// Figures of a run that was no measurement would only mislead.
-fn show(timed: &Timed, once: bool) {
-    if !once {
-        print!("{timed}");
-    }
-}
+/// How many rules about reading other engines are asked with. More policies than 4096 are not read.
+const RULES: [usize; 6] = [1, 20, 200, 1000, 2000, 4000];
+/// How many policies are compiled.
+const POLICIES: [usize; 5] = [8, 40, 200, 1000, 4000];
 
 fn sources(policies: String) -> [Source; 2] {
     let source = |name: &str, text, kind| Source {
@@ -57,7 +57,7 @@ fn store(policies: String) -> Result<PolicyStore, Box<dyn Error>> {
 }
 
 /// Where no name and no argument matters.
-fn known_answers(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
+fn known_answers(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let plan = PolicyStore::stock()?.plan(&Principal::caller("guest", "database-only"))?;
     let timed = Pairs::of("a question whose answer is known when policies are loaded")
         .way("an empty loop", || {
@@ -74,11 +74,10 @@ fn known_answers(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>
         .way("a bit", || {
             black_box(black_box(&plan).bit(black_box(Action::Sql(SqlAction::Detach))));
         })
-        .timed(once);
-    show(&timed, once);
-    let over = |name: &str| Some(timed.nanos(name)? - timed.nanos("an empty loop")?);
-    targets.measured("bound", over("a bound"));
-    targets.measured("bit", over("a bit"));
+        .timed(record.is_once());
+    record.timed(&timed);
+    record.figure("bound", timed.over("a bound"));
+    record.figure("bit", timed.over("a bit"));
     Ok(())
 }
 
@@ -93,7 +92,7 @@ fn asked(plan: &Plan, table: &str, column: &str) -> bool {
 }
 
 /// The same rules in four engines. They must agree before any of them is timed.
-fn engines(rules: usize, once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
+fn engines(rules: usize, record: &mut Record) -> Result<(), Box<dyn Error>> {
     let text = synthetic::cedar_readings(rules);
     let store = store(text.clone())?;
     let plans = (0..synthetic::PROFILES)
@@ -116,7 +115,7 @@ fn engines(rules: usize, once: bool, targets: &mut Targets) -> Result<(), Box<dy
             _ => return Err(format!("plan, Cedar, Rego and casbin answer {answers:?} to {wish:?}").into()),
         }
     }
-    if allowed < 3 || denied < 3 {
+    if rules >= 20 && (allowed < 3 || denied < 3) {
         return Err(format!("{allowed} questions are allowed and {denied} denied: too few of one kind").into());
     }
     let prepared = |index: usize| asked_of_all.get(index % asked_of_all.len());
@@ -125,48 +124,46 @@ fn engines(rules: usize, once: bool, targets: &mut Targets) -> Result<(), Box<dy
     let casbin_wishes: Vec<_> = asked_of_all.iter().map(Casbin::wish).collect();
     let turn = Cell::new(0_usize);
     let next = || turn.replace(turn.get() + 1);
-    let timed = Pairs::of(if rules == 20 {
-        "a question about a column, 20 rules"
-    } else {
-        "a question about a column, 200 rules"
-    })
-    .way("Cedar, request made before", || {
-        let wish = cedar_wishes.get(next() % cedar_wishes.len());
-        black_box(wish.map(|wish| cedar.allows(wish)));
-    })
-    .way("a plan, question never asked before", || {
-        let index = next();
-        if let Some(wish) = prepared(index)
-            && let Ok(plan) = plan_of(wish)
-        {
-            black_box(asked(plan, &wish.table, &format!("c{index}")));
-        }
-    })
-    .way("a plan, question asked before", || {
-        if let Some(wish) = prepared(next())
-            && let Ok(plan) = plan_of(wish)
-        {
-            black_box(asked(plan, &wish.table, &wish.column));
-        }
-    })
-    .way("Rego (regorus)", || {
-        let wish = rego_wishes.get(next() % rego_wishes.len());
-        black_box(wish.map(|wish| rego.borrow_mut().allows(wish)));
-    })
-    .way("an access model (casbin)", || {
-        let wish = casbin_wishes.get(next() % casbin_wishes.len());
-        black_box(wish.map(|wish| casbin.allows(wish)));
-    })
-    .timed(once);
-    show(&timed, once);
+    let timed = Pairs::of("a question about a column")
+        .sized(rules as u64, "rules")
+        .way("Cedar, request made before", || {
+            let wish = cedar_wishes.get(next() % cedar_wishes.len());
+            black_box(wish.map(|wish| cedar.allows(wish)));
+        })
+        .way("a plan, question never asked before", || {
+            let index = next();
+            if let Some(wish) = prepared(index)
+                && let Ok(plan) = plan_of(wish)
+            {
+                black_box(asked(plan, &wish.table, &format!("c{index}")));
+            }
+        })
+        .way("a plan, question asked before", || {
+            if let Some(wish) = prepared(next())
+                && let Ok(plan) = plan_of(wish)
+            {
+                black_box(asked(plan, &wish.table, &wish.column));
+            }
+        })
+        .way("Rego (regorus)", || {
+            let wish = rego_wishes.get(next() % rego_wishes.len());
+            black_box(wish.map(|wish| rego.borrow_mut().allows(wish)));
+        })
+        .way("an access model (casbin)", || {
+            let wish = casbin_wishes.get(next() % casbin_wishes.len());
+            black_box(wish.map(|wish| casbin.allows(wish)));
+        })
+        .timed(record.is_once());
+    record.timed(&timed);
     if rules == 200 {
-        targets.measured("residual", timed.ratio("a plan, question never asked before"));
+        record.figure("residual", timed.ratio("a plan, question never asked before"));
+        record.figure("asked-again", timed.nanos("a plan, question asked before"));
     }
     Ok(())
 }
 
 /// From text to plans.
-fn compiling(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
+fn compiling(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let text = synthetic::cedar(200);
     let loaded = store(text.clone())?;
     let turn = Cell::new(0_usize);
@@ -175,12 +172,9 @@ fn compiling(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
             let sha256 = format!("{:064x}", turn.replace(turn.get() + 1));
             black_box(loaded.plan(&Principal::module(&sha256, "p3")).is_ok());
         })
-        .timed(once);
-    show(&timed, once);
-    targets.measured(
-        "plan",
-        timed.nanos("a module never seen before").map(|nanos| nanos / 1e6),
-    );
+        .timed(record.is_once());
+    record.timed(&timed);
+    record.figure("plan", timed.nanos("a module never seen before"));
 
     let validator = Validator::new(Schema::from_cedarschema_str(SCHEMA)?.0);
     let sources = sources(text.clone());
@@ -196,8 +190,31 @@ fn compiling(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
         .way("check", || {
             black_box(check(&sources, Stock::Without).findings.len());
         })
-        .timed(once);
-    show(&timed, once);
-    targets.measured("check", timed.ratio("check"));
+        .timed(record.is_once());
+    record.timed(&timed);
+    record.figure("check", timed.ratio("check"));
+    Ok(())
+}
+
+/// What a host spends on policies once, and on a module that is new to it, as policies become more.
+fn growing(policies: usize, record: &mut Record) -> Result<(), Box<dyn Error>> {
+    let text = synthetic::cedar(policies);
+    let loaded = store(text.clone())?;
+    let turn = Cell::new(0_usize);
+    let timed = Pairs::of("policies from their text, and a plan from policies")
+        .sized(policies as u64, "policies")
+        .way("Cedar: parse", || {
+            let set: Result<PolicySet, _> = text.parse();
+            black_box(set.is_ok());
+        })
+        .way("a policy store, read and compiled", || {
+            black_box(store(text.clone()).is_ok());
+        })
+        .way("the plan of a module never seen before", || {
+            let sha256 = format!("{:064x}", turn.replace(turn.get() + 1));
+            black_box(loaded.plan(&Principal::module(&sha256, "p3")).is_ok());
+        })
+        .timed(record.is_once());
+    record.timed(&timed);
     Ok(())
 }

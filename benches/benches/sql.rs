@@ -8,10 +8,14 @@ use std::error::Error;
 use std::hint::black_box;
 use std::path::PathBuf;
 
-use stockade_benches::pairs::{Pairs, Timed};
-use stockade_benches::targets::Targets;
+use stockade_benches::pairs::Pairs;
+use stockade_benches::record::Record;
+use stockade_benches::rivals::Peer;
 use stockade_policies::{PolicyStore, Source, SourceKind, Stock};
-use stockade_runtime::{Class, HostDatabase, Runtime, SqlSession, StatementResult};
+use stockade_runtime::measure::{guard_by_hand, session_with};
+use stockade_runtime::{
+    Class, HostDatabase, Layer, Layers, Request, Runtime, RuntimeError, SqlSession, StatementResult,
+};
 
 /// Notes with a primary key, tags of them, and a place to write to.
 const STAGE: &str = "
@@ -34,27 +38,32 @@ const POLICIES: &str = r#"
       unless { context.count <= 0 };
 "#;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    // `cargo test` runs every benchmark to see that it works; `cargo bench` measures.
-    let once = !std::env::args().any(|argument| argument == "--bench");
-    let mut targets = Targets::read("sql")?;
-    let folder = Folder::new()?;
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    let mut record = Record::of("sql")?;
+    measure(&mut record).map_err(|error| error.to_string())?;
+    record.finish()
+}
+
+fn measure(record: &mut Record) -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
     let bench = Bench {
         runtime: Runtime::in_process(policies()?),
-        path: folder.0.join("bench.db"),
-        once,
+        path: folder.path().join("bench.db"),
     };
     HostDatabase::open(&bench.path)?.execute(STAGE)?;
-    bench.compiled_each_time(&mut targets)?;
+    bench.compiled_each_time(record)?;
+    bench.layers(record)?;
     for (id, title, script) in KEPT {
-        bench.kept(id, title, script, &mut targets)?;
+        bench.kept(id, title, script, record)?;
     }
-    bench.opening()?;
-    if !once {
-        print!("{targets}");
+    for rows in if record.is_once() { &[1][..] } else { &ROWS } {
+        bench.returned(*rows, record)?;
     }
-    Ok(())
+    bench.opening(record)
 }
+
+/// How many rows are handed back.
+const ROWS: [u64; 5] = [1, 10, 100, 1000, 10_000];
 
 /// Nobody waits for a disk, which would hide what is compared.
 const NO_DISK: &str = "pragma journal_mode = memory; pragma synchronous = off";
@@ -83,10 +92,18 @@ const KEPT: [(&str, &str, &str); 4] = [
     ),
 ];
 
+/// The layers that are there while a script runs in process.
+const LAYERS: [(&str, Layer); 5] = [
+    ("only screen", Layer::Screen),
+    ("only authorizer", Layer::Authorizer),
+    ("only limits", Layer::Limits),
+    ("only quota", Layer::Quota),
+    ("only deadline", Layer::Deadline),
+];
+
 struct Bench {
     runtime: Runtime,
     path: PathBuf,
-    once: bool,
 }
 
 impl Bench {
@@ -95,7 +112,7 @@ impl Bench {
     }
 
     /// A script that is never the same twice: text with a literal in it.
-    fn compiled_each_time(&self, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
+    fn compiled_each_time(&self, record: &mut Record) -> Result<(), Box<dyn Error>> {
         let (bare, session) = (HostDatabase::open(&self.path)?, RefCell::new(self.session()?));
         let turn = Cell::new(0_u32);
         let text = || {
@@ -105,7 +122,13 @@ impl Bench {
         for script in [text(), text(), text()] {
             same(&bare.compile(&script)?.run()?, &mut session.borrow_mut(), &script)?;
         }
-        let timed = Pairs::of("a row by its key, compiled each time")
+        let by_hand = HostDatabase::open(&self.path)?;
+        guard_by_hand(&by_hand);
+        if by_hand.rows("attach ':memory:' as other").is_ok() {
+            return Err("the authorizer written by hand is not asked".into());
+        }
+        let python = self.peer("compiled", "select body from notes where id = {}");
+        let mut pairs = Pairs::of("a row by its key, compiled each time")
             .way("bare", || {
                 let ran = bare.compile(&text()).and_then(|mut script| script.run());
                 black_box(ran.is_ok());
@@ -113,13 +136,20 @@ impl Bench {
             .way("governed", || {
                 black_box(session.borrow_mut().run(&text()).is_ok());
             })
-            .timed(self.once);
-        self.show(&timed);
-        targets.measured("prepared", timed.ratio("governed"));
+            .way("an authorizer written by hand, and no more", || {
+                let ran = by_hand.compile(&text()).and_then(|mut script| script.run());
+                black_box(ran.is_ok());
+            });
+        if let Some(python) = &python {
+            pairs = pairs.repeated("Python's sqlite3", |times| python.repeat(times));
+        }
+        let timed = pairs.timed(record.is_once());
+        record.timed(&timed);
+        record.figure("prepared", timed.ratio("governed"));
         Ok(())
     }
 
-    fn kept(&self, id: &str, title: &'static str, script: &str, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
+    fn kept(&self, id: &str, title: &'static str, script: &str, record: &mut Record) -> Result<(), Box<dyn Error>> {
         let (bare, session) = (HostDatabase::open(&self.path)?, RefCell::new(self.session()?));
         bare.execute(NO_DISK)?;
         session.borrow_mut().run(NO_DISK)?;
@@ -127,21 +157,66 @@ impl Bench {
         for _ in 0..4 {
             same(&compiled.borrow_mut().run()?, &mut session.borrow_mut(), script)?;
         }
-        let timed = Pairs::of(title)
+        // It would begin and end transactions of its own.
+        let python = if script.starts_with("select") {
+            self.peer("kept", script)
+        } else {
+            None
+        };
+        let mut pairs = Pairs::of(title)
             .way("bare", || {
                 black_box(compiled.borrow_mut().run().is_ok());
             })
             .way("governed", || {
                 black_box(session.borrow_mut().run(script).is_ok());
+            });
+        if let Some(python) = &python {
+            pairs = pairs.repeated("Python's sqlite3", |times| python.repeat(times));
+        }
+        let timed = pairs.timed(record.is_once());
+        record.timed(&timed);
+        record.figure(id, timed.ratio("governed"));
+        Ok(())
+    }
+
+    /// The same script in Python's sqlite3, where that has been installed.
+    fn peer(&self, manner: &str, script: &str) -> Option<Peer> {
+        Peer::start(&[manner, self.path.to_str()?, script])
+    }
+
+    /// What each layer costs alone, where a statement is compiled each time: that is when most is asked.
+    fn layers(&self, record: &mut Record) -> Result<(), Box<dyn Error>> {
+        let plan = self.runtime.plan(&Request::sql("bench", ""))?;
+        let opened = |layers: Layers| session_with(plan.clone(), layers, &self.path);
+        let turn = Cell::new(0_u32);
+        let text = || {
+            turn.set(turn.get().wrapping_add(1));
+            format!("select body from notes where id = {}", turn.get() % 10_000 + 1)
+        };
+        let mut single = LAYERS
+            .iter()
+            .map(|(name, layer)| Ok((*name, opened(Layers::NONE.with(*layer))?)))
+            .collect::<Result<Vec<_>, RuntimeError>>()?;
+        let (mut none, mut all) = (opened(Layers::NONE)?, opened(Layers::ALL)?);
+        let mut pairs = Pairs::of("a row by its key, compiled each time, layer by layer").way("no layer", || {
+            black_box(none.run(&text()).is_ok());
+        });
+        for (name, session) in &mut single {
+            pairs = pairs.way(name, || {
+                black_box(session.run(&text()).is_ok());
+            });
+        }
+        let timed = pairs
+            .way("every layer", || {
+                black_box(all.run(&text()).is_ok());
             })
-            .timed(self.once);
-        self.show(&timed);
-        targets.measured(id, timed.ratio("governed"));
+            .timed(record.is_once());
+        record.timed(&timed);
         Ok(())
     }
 
     /// What a session takes to open, with its first statement.
-    fn opening(&self) -> Result<(), Box<dyn Error>> {
+    fn opening(&self, record: &mut Record) -> Result<(), Box<dyn Error>> {
         let script = "select 1";
         let timed = Pairs::of("opening a database, and its first statement")
             .way("bare", || {
@@ -152,8 +227,8 @@ impl Bench {
                 let session = self.runtime.open("bench", Some(&self.path));
                 black_box(session.and_then(|mut session| session.run(script)).is_ok());
             })
-            .timed(self.once);
-        self.show(&timed);
+            .timed(record.is_once());
+        record.timed(&timed);
         let mut session = self.session()?;
         same(
             &HostDatabase::open(&self.path)?.compile(script)?.run()?,
@@ -162,11 +237,23 @@ impl Bench {
         )
     }
 
-    /// Figures of a run that was no measurement would only mislead.
-    fn show(&self, timed: &Timed) {
-        if !self.once {
-            print!("{timed}");
-        }
+    /// Rows that are all handed back, as their number grows.
+    fn returned(&self, rows: u64, record: &mut Record) -> Result<(), Box<dyn Error>> {
+        let script = format!("select id, body from notes where id <= {rows}");
+        let (bare, session) = (HostDatabase::open(&self.path)?, RefCell::new(self.session()?));
+        let compiled = RefCell::new(bare.compile(&script)?);
+        same(&compiled.borrow_mut().run()?, &mut session.borrow_mut(), &script)?;
+        let timed = Pairs::of("rows that are handed back, compiled before")
+            .sized(rows, "rows")
+            .way("bare", || {
+                black_box(compiled.borrow_mut().run().is_ok());
+            })
+            .way("governed", || {
+                black_box(session.borrow_mut().run(&script).is_ok());
+            })
+            .timed(record.is_once());
+        record.timed(&timed);
+        Ok(())
     }
 }
 
@@ -201,22 +288,4 @@ fn policies() -> Result<PolicyStore, Box<dyn Error>> {
         source("bench.json", profile.to_owned(), SourceKind::Entities),
     ];
     Ok(PolicyStore::load(&sources, Stock::Without)?)
-}
-
-/// A folder that is gone afterwards.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> std::io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("stockade-bench-{}", std::process::id()));
-        std::fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What cannot be removed is in the system's own folder for such things.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

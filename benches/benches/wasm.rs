@@ -7,12 +7,13 @@
 use std::cell::RefCell;
 use std::error::Error;
 use std::hint::black_box;
-use std::time::Instant;
 
-use stockade_benches::pairs::{Pairs, Timed};
-use stockade_benches::targets::Targets;
+use stockade_benches::pairs::{Pairs, mean_ratio, worst_ratio};
+use stockade_benches::record::Record;
+use stockade_benches::rivals::{Interpreted, Peer};
 use stockade_policies::{Plan, PolicyStore, Principal, Source, SourceKind, Stock};
-use stockade_runtime::measure::{Account, Asked, Bare, BareFile, Governed, Kept, Way};
+use stockade_runtime::measure::{Account, Asked, Bare, BareFile, Governed, Kept, Stopped, Way};
+use stockade_runtime::{Layer, Layers};
 
 /// Kernels by name.
 const KERNELS: &[(&str, &[u8])] = &[
@@ -45,27 +46,22 @@ const COUNTED: &str = r#"
 forbid (principal, action == Action::"burnFuel", resource) unless { context.ops <= 1000000000000 };
 "#;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    // `cargo test` runs every benchmark to see that it works; `cargo bench` measures.
-    let once = !std::env::args().any(|argument| argument == "--bench");
-    let mut targets = Targets::read("wasm")?;
-    kernels(once, &mut targets)?;
-    loads(once, &mut targets)?;
-    instances(once, &mut targets)?;
-    questions(once, &mut targets)?;
-    pointers(once, &mut targets)?;
-    allocations(once, &mut targets)?;
-    if !once {
-        print!("{targets}");
-    }
-    Ok(())
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    let mut record = Record::of("wasm")?;
+    measure(&mut record).map_err(|error| error.to_string())?;
+    record.finish()
 }
 
-/// Figures of a run that was no measurement would only mislead.
-fn show(timed: &Timed, once: bool) {
-    if !once {
-        print!("{timed}");
-    }
+fn measure(record: &mut Record) -> Result<(), Box<dyn Error>> {
+    kernels(record)?;
+    rivals(record)?;
+    layers(record)?;
+    sizes(record)?;
+    loads(record)?;
+    instances(record)?;
+    questions(record)?;
+    pointers(record)?;
+    allocations(record)
 }
 
 fn plan(more: &str) -> Result<Plan, Box<dyn Error>> {
@@ -88,10 +84,9 @@ const TURNS: u32 = 2;
 /// The ways that a kernel runs, beside the bare one.
 const WAYS: [&str; 3] = ["page", "epoch", "page and fuel"];
 
-fn kernels(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
+fn kernels(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let (uncounted, counted) = (plan("")?, plan(COUNTED)?);
-    let mut ratios: Vec<Vec<f64>> = vec![Vec::new(); WAYS.len()];
-    let mut controls = Vec::new();
+    let mut all = Vec::new();
     for &(name, binary) in KERNELS {
         let bare = Bare::new(binary)?;
         let page = Governed::new(binary, uncounted.clone(), Way::Page)?;
@@ -99,9 +94,10 @@ fn kernels(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
         let fuel = Governed::new(binary, counted.clone(), Way::Page)?;
         let mut bare = bare.start()?;
         let mut governed = [page.start()?, epoch.start()?, fuel.start()?];
-        let answer = bare.work(1)?;
+        // What is timed, since a trap is quick.
+        let answer = bare.work(TURNS)?;
         for (way, instance) in WAYS.iter().zip(&mut governed) {
-            if instance.work(1)? != answer {
+            if instance.work(TURNS)? != answer {
                 return Err(format!("{name} has another answer by {way}").into());
             }
         }
@@ -116,46 +112,159 @@ fn kernels(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
             .way(WAYS[0], || work(&page))
             .way(WAYS[1], || work(&epoch))
             .way(WAYS[2], || work(&fuel))
-            .timed(once);
-        show(&timed, once);
-        for (ratios, way) in ratios.iter_mut().zip(WAYS) {
-            ratios.extend(timed.ratio(way));
-        }
-        controls.extend(timed.nanos("bare wasmtime").map(|nanos| timed.control / nanos));
+            .timed(record.is_once());
+        record.timed(&timed);
+        all.push(timed);
     }
-    if !once {
-        println!("all kernels, geometric mean and worst");
-        for (way, ratios) in ["(bare again)"]
-            .iter()
-            .chain(&WAYS)
-            .zip([controls].iter().chain(&ratios))
-        {
-            println!("  {way:<44} {:>14.3}  {:.3}", mean(ratios), worst(ratios));
+    record.figure("page", mean_ratio(&all, WAYS[0]));
+    record.figure("page-worst", worst_ratio(&all, WAYS[0]));
+    record.figure("epoch", mean_ratio(&all, WAYS[1]));
+    record.figure("fuel", mean_ratio(&all, WAYS[2]));
+    Ok(())
+}
+
+/// Kernels that others are given too: an interpreter takes its time.
+const SHORT: [usize; 3] = [2, 7, 8];
+
+/// Calls a kernel as [`TURNS`] would have it, from a function that takes nothing; its code is what Extism hands back.
+const MAIN: &str = r#"(module
+  (import "kernel" "memory" (memory 1))
+  (import "kernel" "input_ptr" (func $input (result i32)))
+  (import "kernel" "output_ptr" (func $output (result i32)))
+  (import "kernel" "run" (func $run (param i32) (result i32)))
+  (func (export "twice") (result i32)
+    (i32.store (call $input) (i32.const 2))
+    (drop (call $run (i32.const 4)))
+    (i32.and (i32.load (call $output)) (i32.const 0x7fffffff))))"#;
+
+/// What a user would pick instead.
+fn rivals(record: &mut Record) -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let main = folder.path().join("main.wasm");
+    std::fs::write(&main, wat::parse_str(MAIN)?)?;
+    for &(name, binary) in SHORT.iter().filter_map(|kernel| KERNELS.get(*kernel)) {
+        let (bare, governed) = (Bare::new(binary)?, Governed::new(binary, plan("")?, Way::Page)?);
+        let epochs = Bare::stopped(binary, Stopped::ByEpochs)?;
+        let fuel = Bare::stopped(binary, Stopped::ByFuel)?;
+        let (mut bare, mut governed) = (bare.start()?, governed.start()?);
+        let (mut epochs, mut fuel) = (epochs.start()?, fuel.start()?);
+        let mut interpreted = Interpreted::new(binary)?;
+        let answer = bare.work(TURNS)?;
+        for other in [
+            governed.work(TURNS)?,
+            epochs.work(TURNS)?,
+            fuel.work(TURNS)?,
+            interpreted.work(TURNS)?,
+        ] {
+            if other != answer {
+                return Err(format!("somebody has another answer to {name}").into());
+            }
         }
-    }
-    if let [page, epoch, fuel] = ratios.as_slice() {
-        targets.measured("page", Some(mean(page)));
-        targets.measured("page-worst", Some(worst(page)));
-        targets.measured("epoch", Some(mean(epoch)));
-        targets.measured("fuel", Some(mean(fuel)));
+        let path = format!("{}/kernels/modules/{name}.wasm", env!("CARGO_MANIFEST_DIR"));
+        let extism = Peer::start(&["extism", &path, main.to_str().ok_or("a path that is no text")?]);
+        let mut pairs = Pairs::of(format!("{name}, as others run it"))
+            .way("bare wasmtime", || {
+                black_box(bare.work(TURNS).is_ok());
+            })
+            .way("governed", || {
+                black_box(governed.work(TURNS).is_ok());
+            })
+            .way("bare wasmtime, epochs", || {
+                black_box(epochs.work(TURNS).is_ok());
+            })
+            .way("bare wasmtime, fuel", || {
+                black_box(fuel.work(TURNS).is_ok());
+            })
+            .way("wasmi", || {
+                black_box(interpreted.work(TURNS).is_ok());
+            });
+        if let Some(extism) = &extism {
+            let seen = answer
+                .first_chunk()
+                .map(|first| u32::from_le_bytes(*first) & 0x7fff_ffff);
+            let said = extism.answer()?;
+            if seen.is_none_or(|seen| !said.ends_with(&format!(" {seen}"))) {
+                return Err(format!("Extism answers `{said}` to {name}, not {seen:?}").into());
+            }
+            pairs = pairs.repeated("Extism, called from Python", |times| extism.repeat(times));
+        }
+        record.timed(&pairs.timed(record.is_once()));
     }
     Ok(())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "there are nine kernels")]
-fn mean(ratios: &[f64]) -> f64 {
-    (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp()
+/// What each layer that is there while a module runs costs alone.
+const LAYERS: [(&str, Layer); 6] = [
+    ("only memory", Layer::Memory),
+    ("only stack", Layer::Stack),
+    ("only deadline", Layer::Deadline),
+    ("only bridge", Layer::Bridge),
+    ("only quota", Layer::Quota),
+    ("only capability", Layer::Capability),
+];
+
+fn layers(record: &mut Record) -> Result<(), Box<dyn Error>> {
+    for &(name, binary) in SHORT.iter().filter_map(|kernel| KERNELS.get(*kernel)) {
+        let plan = plan("")?;
+        let started = |layers| Governed::with_layers(binary, plan.clone(), Way::Page, layers)?.start();
+        let mut none = started(Layers::NONE)?;
+        let mut all = started(Layers::ALL)?;
+        let mut single = LAYERS
+            .iter()
+            .map(|(name, layer)| Ok((*name, started(Layers::NONE.with(*layer))?)))
+            .collect::<Result<Vec<_>, String>>()?;
+        let mut pairs = Pairs::of(format!("{name}, layer by layer")).way("no layer", || {
+            black_box(none.work(TURNS).is_ok());
+        });
+        for (name, instance) in &mut single {
+            pairs = pairs.way(name, || {
+                black_box(instance.work(TURNS).is_ok());
+            });
+        }
+        let timed = pairs
+            .way("every layer", || {
+                black_box(all.work(TURNS).is_ok());
+            })
+            .timed(record.is_once());
+        record.timed(&timed);
+    }
+    Ok(())
 }
 
-fn worst(ratios: &[f64]) -> f64 {
-    ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+/// From bytes to code, as modules become larger.
+fn sizes(record: &mut Record) -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let mut kernels: Vec<_> = KERNELS.iter().collect();
+    kernels.sort_by_key(|(_, binary)| binary.len());
+    for (name, binary) in kernels
+        .into_iter()
+        .step_by(2)
+        .take(if record.is_once() { 1 } else { 9 })
+    {
+        let kept = Kept::new(binary, plan("")?, &folder.path().join(name))?;
+        let plan = plan("")?;
+        let timed = Pairs::of("a module made ready")
+            .sized(binary.len() as u64, "bytes")
+            .way("bare wasmtime, compiled", || {
+                black_box(Bare::new(binary).is_ok());
+            })
+            .way("validated, rewritten and compiled", || {
+                black_box(Governed::new(binary, plan.clone(), Way::Page).is_ok());
+            })
+            .way("from the module cache", || {
+                black_box(kept.load().is_ok());
+            })
+            .timed(record.is_once());
+        record.timed(&timed);
+    }
+    Ok(())
 }
 
 /// The one that is nearest to a megabyte.
 const LARGEST: &[u8] = include_bytes!("../kernels/modules/patterns.wasm");
 
 /// A module from the cache.
-fn loads(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
+fn loads(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let bare = BareFile::new(LARGEST, &folder.path().join("bare"))?;
     let kept = Kept::new(LARGEST, plan("")?, &folder.path().join("kept"))?;
@@ -170,24 +279,14 @@ fn loads(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
         .way("from the cache, the first time in a process", || {
             black_box(kept.load_from_disk().is_ok());
         })
-        .timed(once);
-    show(&timed, once);
-    if !once {
-        // A round of this takes as long as all the others do.
-        let compiling = Instant::now();
-        Governed::new(LARGEST, plan("")?, Way::Page)?;
-        println!(
-            "  {:<44} {:>11.0} ms",
-            "compiled, once",
-            compiling.elapsed().as_secs_f64() * 1e3
-        );
-    }
-    targets.measured("load", timed.nanos("from the cache").map(|nanos| nanos / 1e3));
+        .timed(record.is_once());
+    record.timed(&timed);
+    record.figure("load", timed.nanos("from the cache"));
     Ok(())
 }
 
 /// An instance, one call that does nothing, and the end of it.
-fn instances(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
+fn instances(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let (pooled, bare) = (Bare::pooled(SMALLEST)?, Bare::new(SMALLEST)?);
     let governed = Governed::new(SMALLEST, plan("")?, Way::Page)?;
     let timed = Pairs::of("an instance, a call and its end")
@@ -200,14 +299,14 @@ fn instances(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
         .way("governed", || {
             black_box(governed.start().and_then(|mut instance| instance.work(0)).is_ok());
         })
-        .timed(once);
-    show(&timed, once);
-    targets.measured("instance", timed.ratio("governed"));
+        .timed(record.is_once());
+    record.timed(&timed);
+    record.figure("instance", timed.ratio("governed"));
     Ok(())
 }
 
 /// What the `capability` layer adds to a host call.
-fn questions(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
+fn questions(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let asked = Asked::of(plan("")?);
     if !asked.is_allowed() {
         return Err("the clock is not granted".into());
@@ -219,18 +318,14 @@ fn questions(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
         .way("asked", || {
             black_box(black_box(&asked).is_allowed());
         })
-        .timed(once);
-    show(&timed, once);
-    let over = timed
-        .nanos("asked")
-        .zip(timed.nanos("an empty loop"))
-        .map(|(asked, empty)| asked - empty);
-    targets.measured("capability", over);
+        .timed(record.is_once());
+    record.timed(&timed);
+    record.figure("capability", timed.over("asked"));
     Ok(())
 }
 
 /// What the `bridge` adds to a copy of 64 bytes.
-fn pointers(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
+fn pointers(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let (bare, governed) = (Bare::new(SMALLEST)?, Governed::new(SMALLEST, plan("")?, Way::Page)?);
     let (mut bare, mut governed) = (bare.start()?, governed.start()?);
     if bare.read(1024, 64)? != governed.read(1024, 64)? || governed.read(u32::MAX, 64).is_ok() {
@@ -243,18 +338,14 @@ fn pointers(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
         .way("the bridge", || {
             black_box(governed.read(black_box(1024), black_box(64)).is_ok());
         })
-        .timed(once);
-    show(&timed, once);
-    let over = timed
-        .nanos("the bridge")
-        .zip(timed.nanos("wasmtime's own check"))
-        .map(|(bridge, own)| bridge - own);
-    targets.measured("pointer", over);
+        .timed(record.is_once());
+    record.timed(&timed);
+    record.figure("pointer", timed.over("the bridge"));
     Ok(())
 }
 
 /// What keeping account adds to a buffer that the host has the guest allocate, while others are held.
-fn allocations(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> {
+fn allocations(record: &mut Record) -> Result<(), Box<dyn Error>> {
     const SIZE: u32 = 64;
     /// Behind all of them, as most allocators answer, and between two.
     const PLACES: [(&str, &str, u32); 2] = [
@@ -281,14 +372,10 @@ fn allocations(once: bool, targets: &mut Targets) -> Result<(), Box<dyn Error>> 
         })
         .way(PLACES[0].1, || keep(PLACES[0].2))
         .way(PLACES[1].1, || keep(PLACES[1].2))
-        .timed(once);
-    show(&timed, once);
+        .timed(record.is_once());
+    record.timed(&timed);
     for (target, way, _) in PLACES {
-        let over = timed
-            .nanos(way)
-            .zip(timed.nanos("an empty loop"))
-            .map(|(kept, empty)| kept - empty);
-        targets.measured(target, over);
+        record.figure(target, timed.over(way));
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use stockade_benches::latencies::Latencies;
-use stockade_benches::targets::Targets;
+use stockade_benches::record::Record;
 use stockade_policies::{PolicyStore, Source, SourceKind, Stock};
 use stockade_runtime::worker::{Patience, Pool, PoolOptions};
 use stockade_runtime::{Class, HostDatabase, Layer, Layers, Outcome, Request, Runtime, SqlValue};
@@ -39,32 +39,18 @@ const HOSTILE_MILLIS: u64 = 100;
 
 fn main() -> Result<(), Failure> {
     stockade_runtime::worker::enter();
-    // `cargo test` runs every benchmark to see that it works; `cargo bench` measures.
-    let once = !std::env::args().any(|argument| argument == "--bench");
-    let mut targets = Targets::read("workers").map_err(|error| error.to_string())?;
-    round_trip(once, &mut targets)?;
-    kill(once, false, &mut targets)?;
-    kill(once, true, &mut targets)?;
-    replace(once, &mut targets)?;
-    neighbours(once, Duration::from_millis(25), &mut targets)?;
-    neighbours(once, Duration::ZERO, &mut targets)?;
-    if !once {
-        print!("{targets}");
-    }
-    Ok(())
+    let mut record = Record::of("workers")?;
+    round_trip(&mut record)?;
+    kill(false, &mut record)?;
+    kill(true, &mut record)?;
+    replace(&mut record)?;
+    neighbours(Duration::from_millis(25), &mut record)?;
+    neighbours(Duration::ZERO, &mut record)?;
+    record.finish()
 }
 
-/// Figures of a run that was no measurement would only mislead.
-fn show(once: bool, name: &str, latencies: &Latencies) {
-    if !once {
-        println!("  {name:<36} {latencies}");
-    }
-}
-
-fn title(once: bool, title: &str) {
-    if !once {
-        println!("{title}");
-    }
+fn show(record: &Record, name: &str, latencies: &Latencies) {
+    record.say(format_args!("  {name:<36} {latencies}\n"));
 }
 
 /// The stock policies, so many milliseconds for a guest at most, and functions that take as long as they like: a guest must
@@ -107,7 +93,7 @@ fn the_answer(runtime: &Runtime, tenant: &str) -> Result<(), Failure> {
 }
 
 /// The same scripts in process and in a worker, in turns: the shortest, and one that has a database opened.
-fn round_trip(once: bool, targets: &mut Targets) -> Result<(), Failure> {
+fn round_trip(record: &mut Record) -> Result<(), Failure> {
     let folder = fast_folder()?;
     let path = folder.path().join("own.db");
     HostDatabase::open(&path)?.execute("create table own(x); insert into own values (42);")?;
@@ -122,28 +108,22 @@ fn round_trip(once: bool, targets: &mut Targets) -> Result<(), Failure> {
     ];
     for (name, request, batch) in [("`select 6 * 7`", shortest, 50), ("one row of a database", opening, 20)] {
         let mut taken = [const { Latencies::new() }; 3];
-        for _ in 0..if once { 1 } else { 200 } {
+        for _ in 0..if record.is_once() { 1 } else { 200 } {
             for ((_, runtime), taken) in ways.iter().zip(&mut taken) {
-                for _ in 0..if once { 1 } else { batch } {
+                for _ in 0..if record.is_once() { 1 } else { batch } {
                     let outcome = taken.time(|| runtime.run(&request))?;
                     expect(&outcome, &[vec![SqlValue::Integer(42)]])?;
                 }
             }
         }
-        title(once, &format!("{name}, from request to outcome"));
+        record.say(format_args!("{name}, from request to outcome\n"));
         for ((name, _), taken) in ways.iter().zip(&taken) {
-            show(once, name, taken);
+            show(record, name, taken);
         }
         if request.database.is_none() {
-            let [inside, outside, _] = &taken;
-            let beyond = |one: Option<Duration>, other: Option<Duration>| {
-                Some((one?.as_secs_f64() - other?.as_secs_f64()) * 1e6)
-            };
-            targets.measured("round-trip", beyond(outside.least(), inside.least()));
-            targets.measured(
-                "typical-round-trip",
-                beyond(outside.percentile(50), inside.percentile(50)),
-            );
+            let [inside, outside, again] = &taken;
+            record.figure("round-trip", Some(outside.over(inside, again, 0)));
+            record.figure("typical-round-trip", Some(outside.over(inside, again, 50)));
         }
     }
     Ok(())
@@ -151,7 +131,7 @@ fn round_trip(once: bool, targets: &mut Targets) -> Result<(), Failure> {
 
 /// What a caller waits beyond its guest's deadline, where the guest is stuck. Everything counts that the caller sees, also
 /// handing over the guest and opening its database before the clock starts.
-fn kill(once: bool, busy: bool, targets: &mut Targets) -> Result<(), Failure> {
+fn kill(busy: bool, record: &mut Record) -> Result<(), Failure> {
     const MILLIS: u64 = 60;
     let runtime = Runtime::in_pool(policies(MILLIS)?, pool(1, 1)?);
     let due = Duration::from_millis(MILLIS);
@@ -168,7 +148,7 @@ fn kill(once: bool, busy: bool, targets: &mut Targets) -> Result<(), Failure> {
                 }
             });
         }
-        let most = if once { 1 } else { 250 };
+        let most = if record.is_once() { 1 } else { 250 };
         for _ in 0..most {
             let begun = Instant::now();
             let outcome = runtime.run(&request)?;
@@ -180,7 +160,7 @@ fn kill(once: bool, busy: bool, targets: &mut Targets) -> Result<(), Failure> {
                 other => return Err(Failure::from(format!("a stuck guest: {other:?}, {}", outcome.detail))),
             }
         }
-        if late.len() * 5 < most * 4 && !once {
+        if late.len() * 5 < most * 4 && !record.is_once() {
             return Err(format!("only {} of {most} guests were killed", late.len()).into());
         }
         Ok(())
@@ -190,9 +170,9 @@ fn kill(once: bool, busy: bool, targets: &mut Targets) -> Result<(), Failure> {
     } else {
         ("kill", "quiet")
     };
-    title(once, "from a stuck guest's deadline to its caller's outcome");
-    show(once, name, &late);
-    targets.measured(id, late.percentile(99).map(|late| late.as_secs_f64() * 1e3));
+    record.say("from a stuck guest's deadline to its caller's outcome\n");
+    show(record, name, &late);
+    record.figure(id, Some(late.figure(99)));
     Ok(())
 }
 
@@ -224,7 +204,7 @@ fn crash(runtime: &Runtime, tenant: &str) -> Result<(), Failure> {
 }
 
 /// One tenant's call just after another's worker was killed, where there is one worker, with a spare one and without.
-fn replace(once: bool, targets: &mut Targets) -> Result<(), Failure> {
+fn replace(record: &mut Record) -> Result<(), Failure> {
     // As long as starting a worker takes on a busy machine, and longer.
     let pause = Duration::from_millis(25);
     let spare = Runtime::in_pool(policies(2000)?, pool(1, 1)?);
@@ -236,7 +216,7 @@ fn replace(once: bool, targets: &mut Targets) -> Result<(), Failure> {
         ("(nobody was killed, again)", &spare, false),
     ];
     let mut taken = [const { Latencies::new() }; 4];
-    for _ in 0..if once { 1 } else { 200 } {
+    for _ in 0..if record.is_once() { 1 } else { 200 } {
         for ((_, runtime, is_killed), taken) in ways.iter().zip(&mut taken) {
             if *is_killed {
                 crash(runtime, "hostile")?;
@@ -247,12 +227,12 @@ fn replace(once: bool, targets: &mut Targets) -> Result<(), Failure> {
             thread::sleep(pause);
         }
     }
-    title(once, "one tenant's call just after another's");
+    record.say("one tenant's call just after another's\n");
     for ((name, ..), taken) in ways.iter().zip(&taken) {
-        show(once, name, taken);
+        show(record, name, taken);
     }
-    let [quiet, spare, ..] = taken;
-    targets.measured("replace", spare.ratio(&quiet, 99));
+    let [quiet, spare, _, again] = taken;
+    record.figure("replace", Some(spare.ratio(&quiet, &again, 99)));
     Ok(())
 }
 
@@ -342,9 +322,9 @@ fn attack(runtime: &Runtime, number: usize, until: &Until) -> Result<(), Failure
 }
 
 /// Half of 64 tenants are hostile; the other half is timed, beside them and alone with half of the workers.
-fn neighbours(once: bool, pause: Duration, targets: &mut Targets) -> Result<(), Failure> {
+fn neighbours(pause: Duration, record: &mut Record) -> Result<(), Failure> {
     let workers = cores().max(2);
-    let tenants = if once { 4 } else { 32 };
+    let tenants = if record.is_once() { 4 } else { 32 };
     let folder = fast_folder()?;
     let mut honest = (0..tenants)
         .map(|number| Honest::new(folder.path(), number))
@@ -357,39 +337,36 @@ fn neighbours(once: bool, pause: Duration, targets: &mut Targets) -> Result<(), 
         })
     };
     let (alone, beside) = (stage(workers / 2)?, stage(workers)?);
-    let long = Duration::from_millis(if once { 1 } else { 2500 });
+    let long = Duration::from_millis(if record.is_once() { 1 } else { 2500 });
     let ways = [
         ("alone with half of the workers", &alone, 0),
         ("beside as many hostile ones", &beside, tenants),
         ("(alone again)", &alone, 0),
     ];
     let mut taken = [const { Latencies::new() }; 3];
-    if !once {
+    if !record.is_once() {
         // Until somebody has had anything, all are alike.
         black_box(phase(&mut honest, tenants, &beside, pause, long)?);
     }
-    for _ in 0..if once { 1 } else { 4 } {
+    for _ in 0..if record.is_once() { 1 } else { 4 } {
         for ((_, stage, hostile), taken) in ways.iter().zip(&mut taken) {
             taken.merge(phase(&mut honest, *hostile, stage, pause, long)?);
         }
     }
-    title(
-        once,
-        &format!(
-            "{tenants} tenants, {} ms between their calls, {workers} workers",
-            pause.as_millis()
-        ),
-    );
+    record.say(format_args!(
+        "{tenants} tenants, {} ms between their calls, {workers} workers\n",
+        pause.as_millis()
+    ));
     for ((name, ..), taken) in ways.iter().zip(&taken) {
-        show(once, name, taken);
+        show(record, name, taken);
     }
-    let [alone, beside, _] = taken;
+    let [alone, beside, again] = taken;
     let id = if pause.is_zero() {
         "neighbours-busy"
     } else {
         "neighbours"
     };
-    targets.measured(id, beside.ratio(&alone, 99));
+    record.figure(id, Some(beside.ratio(&alone, &again, 99)));
     Ok(())
 }
 

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use stockade_conformance::overhead::Figure;
+
+use crate::bootstrap::{Series, figure_of, percentile};
+
 /// What single calls took.
 #[derive(Debug, Clone, Default)]
 pub struct Latencies(Vec<Duration>);
@@ -44,39 +48,67 @@ impl Latencies {
         self.0.is_empty()
     }
 
-    /// The fastest.
-    #[must_use]
-    pub fn least(&self) -> Option<Duration> {
-        self.0.iter().min().copied()
+    fn nanos(&self) -> Vec<f64> {
+        self.0.iter().map(|taken| taken.as_secs_f64() * 1e9).collect()
     }
 
-    /// What this many percent of the calls did not take longer than.
+    /// The nanoseconds that this many percent of the calls did not take longer than; 0 for the fastest. It is as noisy as
+    /// every other call differs from those between.
     #[must_use]
-    pub fn percentile(&self, percent: usize) -> Option<Duration> {
-        let mut sorted = self.0.clone();
-        sorted.sort_unstable();
-        let rank = (sorted.len() * percent).div_ceil(100);
-        sorted.get(rank.saturating_sub(1)).copied()
+    pub fn figure(&self, percent: usize) -> Figure {
+        let all = self.nanos();
+        let half = |odd: usize| -> Vec<f64> { all.iter().skip(odd).step_by(2).copied().collect() };
+        let (even, odd) = (half(0), half(1));
+        let noise = (percentile(&mut even.clone(), percent) - percentile(&mut odd.clone(), percent)).abs();
+        let series = Series {
+            values: &all,
+            baseline: &[],
+            control: &[],
+        };
+        Figure {
+            noise,
+            ..figure_of(series, |values, _| percentile(values, percent))
+        }
     }
 
-    /// How many times as long as the other's a percentile is.
+    /// How many times as long as the baseline's a percentile is; `again` is the baseline measured twice.
     #[must_use]
-    pub fn ratio(&self, other: &Self, percent: usize) -> Option<f64> {
-        Some(self.percentile(percent)?.as_secs_f64() / other.percentile(percent)?.as_secs_f64())
+    pub fn ratio(&self, baseline: &Self, again: &Self, percent: usize) -> Figure {
+        self.against(baseline, again, |values, baseline| {
+            percentile(values, percent) / percentile(baseline, percent)
+        })
+    }
+
+    /// How many nanoseconds longer than the baseline's a percentile is; 0 for the fastest.
+    #[must_use]
+    pub fn over(&self, baseline: &Self, again: &Self, percent: usize) -> Figure {
+        self.against(baseline, again, |values, baseline| {
+            percentile(values, percent) - percentile(baseline, percent)
+        })
+    }
+
+    fn against(&self, baseline: &Self, again: &Self, of: impl Fn(&mut [f64], &mut [f64]) -> f64) -> Figure {
+        let series = Series {
+            values: &self.nanos(),
+            baseline: &baseline.nanos(),
+            control: &again.nanos(),
+        };
+        figure_of(series, of)
     }
 }
 
 impl fmt::Display for Latencies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = |taken: Option<Duration>| taken.map_or(f64::NAN, |taken| taken.as_secs_f64() * 1e6);
+        let mut nanos = self.nanos();
+        let mut micros = |percent| percentile(&mut nanos, percent) / 1e3;
         write!(
             f,
             "{:>7} calls  least {:>9.1} us  p50 {:>9.1} us  p99 {:>9.1} us  most {:>9.1} us",
             self.len(),
-            micros(self.least()),
-            micros(self.percentile(50)),
-            micros(self.percentile(99)),
-            micros(self.percentile(100)),
+            micros(0),
+            micros(50),
+            micros(99),
+            micros(100),
         )
     }
 }
@@ -88,28 +120,37 @@ mod tests {
     #[test]
     fn a_percentile_is_a_call_that_was_made() {
         let mut latencies = Latencies::new();
-        assert!(latencies.is_empty() && latencies.percentile(50).is_none() && latencies.least().is_none());
+        assert!(latencies.is_empty() && !latencies.figure(50).is_sound());
         // From the slowest to the fastest.
         for millis in (1..=200).rev() {
             latencies.add(Duration::from_millis(millis));
         }
-        for (percent, millis) in [(1, 2), (50, 100), (99, 198), (100, 200)] {
-            assert_eq!(
-                latencies.percentile(percent),
-                Some(Duration::from_millis(millis)),
-                "{percent}"
-            );
+        for (percent, millis) in [(0, 1.0), (1, 2.0), (50, 100.0), (99, 198.0), (100, 200.0)] {
+            let figure = latencies.figure(percent);
+            assert!((figure.value / 1e6 - millis).abs() < 1e-9, "{percent}: {figure}");
+            assert!(figure.low <= figure.value && figure.value <= figure.high);
         }
-        assert_eq!(latencies.least(), Some(Duration::from_millis(1)));
     }
 
     #[test]
-    fn a_ratio_is_to_the_other() {
-        let [mut one, mut two] = [Latencies::new(), Latencies::new()];
-        one.add(Duration::from_millis(3));
-        two.add(Duration::from_millis(2));
-        assert_eq!(one.ratio(&two, 99), Some(1.5));
-        one.merge(two);
-        assert_eq!(one.len(), 2);
+    fn what_is_compared_is_as_noisy_as_the_baseline_is_unlike_itself() {
+        let of = |millis| {
+            let mut latencies = Latencies::new();
+            latencies.add(Duration::from_millis(millis));
+            latencies
+        };
+        let ratio = of(3).ratio(&of(2), &of(1), 99);
+        assert!(
+            (ratio.value - 1.5).abs() < 1e-9 && (ratio.noise - 1.5).abs() < 1e-9,
+            "{ratio:?}"
+        );
+        let over = of(3).over(&of(2), &of(1), 99);
+        assert!(
+            (over.value - 1e6).abs() < 1e-3 && (over.noise - 1e6).abs() < 1e-3,
+            "{over:?}"
+        );
+        let mut both = of(3);
+        both.merge(of(2));
+        assert_eq!(both.len(), 2);
     }
 }

@@ -1,7 +1,8 @@
-//! What the fence costs. The clocks are in `benches/`; `cargo bench` runs them.
+//! What the fence costs. The clocks are in `benches/`; `cargo bench` runs them, and `policyctl overhead` judges what they find.
 
+pub mod bootstrap;
 pub mod latencies;
 pub mod pairs;
+pub mod record;
 pub mod rivals;
 pub mod synthetic;
-pub mod targets;

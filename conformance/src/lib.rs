@@ -5,7 +5,7 @@
 //! [`Corpus`], [`endure`] for thousands of attacks in random order; a [`Matrix`] shows which layer stops which attack. [`variants`] writes an attack in other words, and
 //! [`boundary`] walks up to a bound and one step past it, and [`grants`] takes away one action at a time. Behind the protocol
 //! of [`wire`], runtimes in any language are subjects, and [`score`] says where they stand; [`Gaps`] hold what they are known to
-//! fail.
+//! fail. [`overhead`] holds what the fence costs against what was promised.
 //!
 //! A program that replays must call [`enter`] as the first line of its `main`.
 
@@ -26,6 +26,7 @@ mod matrix;
 mod needs;
 mod neighbour;
 pub mod oracle;
+pub mod overhead;
 mod replay;
 mod report;
 mod scoreboard;

@@ -13,6 +13,7 @@ use crate::fmt::Fmt;
 use crate::init::Init;
 use crate::layers::Show;
 use crate::mutate::Mutate;
+use crate::overhead::ShowOverhead;
 use crate::prove::Prove;
 use crate::replay::Replay;
 use crate::report::ShowReport;
@@ -151,6 +152,16 @@ Examples:
 
 Exit codes: 0 all as the expectations say, 1 otherwise, 2 could not answer. A subject that is not installed is absent, and named.")]
     Scoreboard(Scoreboard),
+    /// Show what the fence costs beside what was promised of it, as the benchmarks measured it
+    #[command(after_help = "\
+Examples:
+  policyctl overhead                                     the run whose figures the book has
+  policyctl overhead target/bench/run/*.json             what `ci/bench` just measured
+  policyctl overhead --format html > overhead.html       with charts
+  policyctl overhead --format json | jq '.verdicts[] | select(.verdict == \"missed\")'
+
+Exit codes: 0 every target is met, 1 a target is missed, 2 a target without a verdict: not measured, or nearer than the figure is sure.")]
+    Overhead(ShowOverhead),
     /// Say which layers this machine and this build have, and try them
     #[command(after_help = "\
 Examples:

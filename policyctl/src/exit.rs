@@ -97,6 +97,7 @@ failure_from!(
     stockade_policies::prove::PropertiesError,
     stockade_policies::prove::ProveError,
     stockade_conformance::CorpusError,
+    stockade_conformance::overhead::RunError,
     stockade_conformance::ReportError,
     stockade_conformance::SubjectError,
     stockade_conformance::TrialError,

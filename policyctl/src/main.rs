@@ -15,6 +15,8 @@ mod init;
 mod journal;
 mod layers;
 mod mutate;
+mod overhead;
+mod page;
 mod prove;
 mod replay;
 mod report;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Claim(arguments) => claim::claim(&arguments),
         Command::VerifyClaim(arguments) => claim::verify(&arguments),
         Command::Scoreboard(arguments) => scoreboard::scoreboard(&arguments),
+        Command::Overhead(arguments) => overhead::overhead(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Diff(arguments) => diff::diff(&arguments),
         Command::Fmt(arguments) => fmt::fmt(&arguments),

@@ -64,6 +64,10 @@ impl HostDatabase {
         })
     }
 
+    pub(crate) const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     fn compile_all(&self, script: &str) -> rusqlite::Result<Vec<(Statement, Vec<String>)>> {
         let mut statements = Vec::new();
         let mut rest = script;

@@ -53,6 +53,11 @@ pub use sql_session::SqlSession;
 pub use state::{State, StateChanges};
 pub use state_file::{StateFile, StateFileError};
 pub use trail::{Event, Trail};
-#[cfg(feature = "wasm")]
+/// What `stockade-benches` measures by: no way to run a guest.
 #[doc(hidden)]
-pub use wasm::measure;
+pub mod measure {
+    #[cfg(feature = "sql")]
+    pub use crate::sql::measure::*;
+    #[cfg(feature = "wasm")]
+    pub use crate::wasm::measure::*;
+}

@@ -8,12 +8,7 @@ use stockade_conformance::{CaseReport, Matrix, Report, Tally, TrialReport, Verdi
 use stockade_runtime::{Event, Layer};
 
 use super::{LEGEND, people};
-use crate::guest_text::one_line;
-
-const STYLE: &str = include_str!("page.css");
-
-/// What a page may load: nothing. It may style itself.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+use crate::page::{self, Text};
 
 pub(super) fn page(report: &Report) -> String {
     let mut page = String::new();
@@ -22,40 +17,13 @@ pub(super) fn page(report: &Report) -> String {
     page
 }
 
-/// Text of whoever's making, as HTML shows it. Good in an attribute too.
-struct Text<'a>(&'a str);
-
-impl Display for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in one_line(self.0).chars() {
-            match character {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                other => f.write_char(other)?,
-            }
-        }
-        Ok(())
-    }
-}
-
 fn write_page(page: &mut String, report: &Report) -> fmt::Result {
-    let subject = Text(&report.subject);
-    write!(
-        page,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
-         <title>Stockade: {subject}</title>\n<style>\n{STYLE}{}</style>\n</head>\n<body>\n",
-        Filters(report)
-    )?;
+    page::begin(page, &report.subject, Filters(report))?;
     heading(page, report)?;
     summary(page, report)?;
     matrix(page, report)?;
     cases(page, report)?;
-    page.push_str("</body>\n</html>\n");
+    page::end(page);
     Ok(())
 }
 

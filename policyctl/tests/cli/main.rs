@@ -11,6 +11,7 @@ mod file_systems;
 mod folder;
 mod leftovers;
 mod module_cache;
+mod overhead;
 mod policy_tests;
 mod prove;
 mod reports;

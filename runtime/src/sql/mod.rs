@@ -17,6 +17,7 @@ mod indexes;
 mod kept;
 pub(crate) mod keywords;
 mod limits;
+pub mod measure;
 mod refusal;
 mod rows;
 mod session;

@@ -54,7 +54,15 @@ impl Governed {
     /// # Errors
     /// Where it is refused.
     pub fn new(binary: &[u8], plan: Plan, way: Way) -> Result<Self> {
-        let gate = Arc::new(Gate::new(plan, Layers::ALL, Box::new(())));
+        Self::with_layers(binary, plan, way, Layers::ALL)
+    }
+
+    /// As [`Governed::new`], with these layers only: what each of them costs.
+    ///
+    /// # Errors
+    /// Where it is refused.
+    pub fn with_layers(binary: &[u8], plan: Plan, way: Way, layers: Layers) -> Result<Self> {
+        let gate = Arc::new(Gate::new(plan, layers, Box::new(())));
         let stopping = match way {
             Way::Page => Stopping::Page,
             Way::Epoch => Stopping::Epoch,
@@ -257,7 +265,7 @@ impl BareFile {
     /// # Errors
     /// Where wasmtime does not take it, or it cannot be written.
     pub fn new(binary: &[u8], path: &Path) -> Result<Self> {
-        let Bare { engine, module } = Bare::new(binary)?;
+        let Bare { engine, module, .. } = Bare::new(binary)?;
         std::fs::write(path, module.serialize().map_err(said)?).map_err(said)?;
         let path = path.to_owned();
         Ok(Self { engine, path })
@@ -275,10 +283,22 @@ impl BareFile {
     }
 }
 
-/// A module on a wasmtime that nobody has configured.
+/// How a bare wasmtime's modules are stopped, as its own documentation has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Never.
+    Never,
+    /// By an epoch that somebody counts up.
+    ByEpochs,
+    /// Where their fuel is burnt.
+    ByFuel,
+}
+
+/// A module on a wasmtime that nobody has configured, but for how it is stopped.
 pub struct Bare {
     engine: Engine,
     module: Module,
+    stopped: Stopped,
 }
 
 impl Bare {
@@ -287,7 +307,20 @@ impl Bare {
     /// # Errors
     /// Where wasmtime does not take it.
     pub fn new(binary: &[u8]) -> Result<Self> {
-        Self::on(&Config::new(), binary)
+        Self::on(&Config::new(), binary, Stopped::Never)
+    }
+
+    /// As [`Bare::new`], with what it takes to stop the module. The bounds are out of reach: nobody ticks, and nothing burns
+    /// that much.
+    ///
+    /// # Errors
+    /// Where wasmtime does not take it.
+    pub fn stopped(binary: &[u8], stopped: Stopped) -> Result<Self> {
+        let mut config = Config::new();
+        config
+            .epoch_interruption(stopped == Stopped::ByEpochs)
+            .consume_fuel(stopped == Stopped::ByFuel);
+        Self::on(&config, binary, stopped)
     }
 
     /// As [`Bare::new`], with instances from a pool.
@@ -297,13 +330,17 @@ impl Bare {
     pub fn pooled(binary: &[u8]) -> Result<Self> {
         let mut config = Config::new();
         config.allocation_strategy(wasmtime::PoolingAllocationConfig::default());
-        Self::on(&config, binary)
+        Self::on(&config, binary, Stopped::Never)
     }
 
-    fn on(config: &Config, binary: &[u8]) -> Result<Self> {
+    fn on(config: &Config, binary: &[u8], stopped: Stopped) -> Result<Self> {
         let engine = Engine::new(config).map_err(said)?;
         let module = Module::from_binary(&engine, binary).map_err(said)?;
-        Ok(Self { engine, module })
+        Ok(Self {
+            engine,
+            module,
+            stopped,
+        })
     }
 
     /// An instance.
@@ -312,6 +349,11 @@ impl Bare {
     /// Where wasmtime makes none.
     pub fn start(&self) -> Result<BareInstance> {
         let mut store = Store::new(&self.engine, ());
+        match self.stopped {
+            Stopped::Never => {}
+            Stopped::ByEpochs => store.set_epoch_deadline(1 << 40),
+            Stopped::ByFuel => store.set_fuel(u64::MAX).map_err(said)?,
+        }
         let instance = Instance::new(&mut store, &self.module, &[]).map_err(said)?;
         let memory = instance
             .get_memory(&mut store, "memory")

@@ -1,0 +1,385 @@
+//! What whoever serves tenants gets: whole calls and typical work in a worker, calls in a second as tenants become more, how
+//! busy workers are, how often the module cache has what is asked for.
+
+use std::cell::RefCell;
+use std::error::Error;
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use stockade_benches::bootstrap::few;
+use stockade_benches::latencies::Latencies;
+use stockade_benches::pairs::Pairs;
+use stockade_benches::record::Record;
+use stockade_conformance::overhead::{Figure, Size, WayTaken};
+use stockade_policies::PolicyStore;
+use stockade_runtime::measure::Bare;
+use stockade_runtime::worker::{Pool, PoolOptions};
+use stockade_runtime::{Class, HostDatabase, ModuleCache, Outcome, Request, Runtime};
+use tempfile::TempDir;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Kernels, the one that is asked for most at the beginning.
+const KERNELS: [&[u8]; 9] = [
+    include_bytes!("../kernels/modules/json.wasm"),
+    include_bytes!("../kernels/modules/interpreter.wasm"),
+    include_bytes!("../kernels/modules/deflate.wasm"),
+    include_bytes!("../kernels/modules/sort.wasm"),
+    include_bytes!("../kernels/modules/markdown.wasm"),
+    include_bytes!("../kernels/modules/maps.wasm"),
+    include_bytes!("../kernels/modules/sha.wasm"),
+    include_bytes!("../kernels/modules/matmul.wasm"),
+    include_bytes!("../kernels/modules/patterns.wasm"),
+];
+
+fn main() -> Result<(), Failure> {
+    stockade_runtime::worker::enter();
+    let mut record = Record::of("service")?;
+    calls(&mut record)?;
+    typical_script(&mut record)?;
+    typical_module(&mut record)?;
+    for tenants in if record.is_once() { &[2][..] } else { &TENANTS } {
+        crowd(*tenants, &mut record)?;
+    }
+    newcomers(&mut record)?;
+    pool_use(&mut record)?;
+    cache_hits(&mut record)?;
+    record.finish()
+}
+
+fn pooled(workers: usize) -> Result<Runtime, Failure> {
+    let options = PoolOptions {
+        workers,
+        spare: 1,
+        ..PoolOptions::default()
+    };
+    Ok(Runtime::in_pool(PolicyStore::stock()?, Arc::new(Pool::with(options)?)))
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(2, std::num::NonZero::get)
+}
+
+/// Databases in memory, where there is such a place: the disk is not what is measured.
+fn fast_folder() -> Result<TempDir, Failure> {
+    Ok(TempDir::new_in("/dev/shm").or_else(|_| TempDir::new())?)
+}
+
+/// A refusal is quick: timing one would flatter.
+fn completed(outcome: Outcome) -> Result<Outcome, Failure> {
+    if outcome.class == Class::Completed {
+        Ok(outcome)
+    } else {
+        Err(format!("{}: {}", outcome.class, outcome.detail).into())
+    }
+}
+
+/// From request to outcome in a worker, where the guest does next to nothing.
+fn calls(record: &mut Record) -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let cache = Arc::new(ModuleCache::open(folder.path(), 1 << 28)?);
+    let runtime = pooled(1)?.with_module_cache(cache);
+    let nothing = 0_u32.to_le_bytes().to_vec();
+    for (id, request) in [
+        ("whole-call", Request::sql("walkin", "select 6 * 7")),
+        ("module-call", kernel_request(KERNELS[1], nothing)),
+    ] {
+        let mut taken = Latencies::new();
+        completed(runtime.run(&request)?)?;
+        for _ in 0..if record.is_once() { 2 } else { 4000 } {
+            completed(taken.time(|| runtime.run(&request))?)?;
+        }
+        record.say(format_args!("{id:<20} {taken}\n"));
+        record.figure(id, Some(taken.figure(50)));
+    }
+    Ok(())
+}
+
+fn kernel_request(kernel: &[u8], input: Vec<u8>) -> Request {
+    let mut request = Request::wasm("trusted", kernel);
+    request.input = input;
+    request
+}
+
+/// What a tenant's page does in the morning: reads a table, joins it with another, writes some of it down.
+const DAY: &str = "
+    select name, count(*), sum(n.id) from notes n join tags t on n.tag = t.id group by name order by 2 desc limit 10;
+    select max(length(body)) from notes where body like '%7%';
+    insert into copies select body, tag from notes where id <= 500;
+    select body from notes where id between 700 and 900;
+    delete from copies;";
+const STAGE: &str = "
+    create table notes(id integer primary key, body text, tag int);
+    with recursive n(i) as (select 1 union all select i + 1 from n where i < 10000)
+      insert into notes select i, 'note ' || i, i % 100 from n;
+    create table tags(id integer primary key, name text);
+    insert into tags select distinct tag, 'tag ' || tag from notes;
+    create table copies(body text, tag int);";
+
+fn typical_script(record: &mut Record) -> Result<(), Failure> {
+    let folder = fast_folder()?;
+    let path = folder.path().join("day.db");
+    let bare = HostDatabase::open(&path)?;
+    bare.execute(STAGE)?;
+    let inside = Runtime::in_process(PolicyStore::stock()?);
+    let session = RefCell::new(inside.open("trusted", Some(&path))?);
+    let outside = pooled(1)?;
+    let request = Request::sql("trusted", DAY).on_database(&path);
+    let expected = bare.compile(DAY)?.run()?;
+    for outcome in [session.borrow_mut().run(DAY)?, outside.run(&request)?] {
+        if completed(outcome)?.product.statements != expected {
+            return Err("the day comes out otherwise".into());
+        }
+    }
+    let timed = Pairs::of("five statements that are typical, from text to rows")
+        .way_by_clock("bare", || {
+            let ran = bare.compile(DAY).and_then(|mut script| script.run());
+            black_box(ran.is_ok());
+        })
+        .way_by_clock("in process, in a session", || {
+            black_box(session.borrow_mut().run(DAY).is_ok());
+        })
+        .way_by_clock("in a worker, which opens the database", || {
+            black_box(outside.run(&request).is_ok());
+        })
+        .timed(record.is_once());
+    record.timed(&timed);
+    record.figure("typical-session", timed.ratio("in process, in a session"));
+    record.figure("typical-worker", timed.ratio("in a worker, which opens the database"));
+    Ok(())
+}
+
+fn typical_module(record: &mut Record) -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let cache = || ModuleCache::open(folder.path(), 1 << 28).map(Arc::new);
+    let inside = Runtime::in_process(PolicyStore::stock()?).with_module_cache(cache()?);
+    let outside = pooled(1)?.with_module_cache(cache()?);
+    let turns: u32 = if record.is_once() { 1 } else { 4 };
+    let bare = Bare::new(KERNELS[0])?;
+    let request = kernel_request(KERNELS[0], turns.to_le_bytes().to_vec());
+    let expected = bare.start()?.work(turns)?;
+    for outcome in [inside.run(&request)?, outside.run(&request)?] {
+        if completed(outcome)?.product.output != expected {
+            return Err("the module has another answer".into());
+        }
+    }
+    let timed = Pairs::of("a module that reads and writes JSON, from request to output, compiled before")
+        .way_by_clock("bare wasmtime, a new instance", || {
+            black_box(bare.start().and_then(|mut instance| instance.work(turns)).is_ok());
+        })
+        .way_by_clock("in process", || {
+            black_box(inside.run(&request).is_ok());
+        })
+        .way_by_clock("in a worker", || {
+            black_box(outside.run(&request).is_ok());
+        })
+        .timed(record.is_once());
+    record.timed(&timed);
+    record.figure("typical-module", timed.ratio("in a worker"));
+    Ok(())
+}
+
+/// How many tenants ask at once.
+const TENANTS: [u64; 5] = [1, 4, 16, 64, 256];
+
+/// How long each phase is.
+fn phase(record: &Record) -> Duration {
+    Duration::from_millis(if record.is_once() { 1 } else { 1500 })
+}
+
+/// Has so many tenants ask until the phase is over. What each call took, and how many there were in a second.
+fn asked(
+    tenants: u64,
+    long: Duration,
+    call: impl Fn(u64) -> Result<(), Failure> + Sync,
+) -> Result<(Latencies, f64), Failure> {
+    let begun = Instant::now();
+    let ask = |tenant| {
+        let mut taken = Latencies::new();
+        while begun.elapsed() < long || taken.is_empty() {
+            taken.time(|| call(tenant))?;
+        }
+        Ok::<_, Failure>(taken)
+    };
+    let ask = &ask;
+    let all = thread::scope(|scope| {
+        let threads: Vec<_> = (0..tenants).map(|tenant| scope.spawn(move || ask(tenant))).collect();
+        let mut all = Latencies::new();
+        for thread in threads {
+            all.merge(thread.join().map_err(|_| "a tenant's thread ended in a panic")??);
+        }
+        Ok::<_, Failure>(all)
+    })?;
+    #[expect(clippy::cast_precision_loss, reason = "there are fewer than 2^52 calls")]
+    let per_second = all.len() as f64 / begun.elapsed().as_secs_f64();
+    Ok((all, per_second))
+}
+
+fn counts_up(runtime: &Runtime, folder: &Path, tenant: u64) -> Result<(), Failure> {
+    let request = Request::sql(
+        "walkin",
+        "update own set counted = counted + 1; select counted from own;",
+    )
+    .on_database(folder.join(format!("{tenant}.db")))
+    .for_tenant(format!("tenant-{tenant}"));
+    completed(runtime.run(&request)?).map(drop)
+}
+
+/// Tenants who always ask, each of its own database.
+fn crowd(tenants: u64, record: &mut Record) -> Result<(), Failure> {
+    let folder = fast_folder()?;
+    for tenant in 0..tenants {
+        HostDatabase::open(folder.path().join(format!("{tenant}.db")))?
+            .execute("create table own(counted); insert into own values (0);")?;
+    }
+    let runtime = pooled(cores())?;
+    let call = |tenant| counts_up(&runtime, folder.path(), tenant);
+    let phases = (0..3).map(|_| asked(tenants, phase(record), call));
+    let phases = phases.collect::<Result<Vec<_>, _>>()?;
+    let rates: Vec<f64> = phases.iter().map(|(_, per_second)| *per_second).collect();
+    let rate = few(&rates);
+    let [(taken, _), .., (again, _)] = phases.as_slice() else {
+        return Err("there are three phases".into());
+    };
+    let (median, slow) = (taken.figure(50).value, taken.figure(99).value);
+    record.say(format_args!(
+        "{tenants:>4} tenants: {:.0} calls a second\n  {taken}\n",
+        rate.value
+    ));
+    let way = |name: &str, nanos| WayTaken {
+        name: name.to_owned(),
+        nanos,
+    };
+    let ways = vec![
+        way("a call, the median", median),
+        way("a call, the 99th of 100", slow),
+        way("all together, for each call", 1e9 / rate.value),
+    ];
+    let size = Size {
+        count: tenants,
+        of: "tenants".to_owned(),
+    };
+    record.comparison(
+        "tenants who always ask, each of its own database",
+        Some(size),
+        ways,
+        again.figure(50).value,
+    );
+    if tenants == 64 || record.is_once() {
+        record.figure("walk-ins", Some(rate));
+    }
+    Ok(())
+}
+
+/// Tenants who come for the first time: an empty database, and a table in it.
+fn newcomers(record: &mut Record) -> Result<(), Failure> {
+    let folder = fast_folder()?;
+    let runtime = pooled(cores())?;
+    let number = std::sync::atomic::AtomicU64::new(0);
+    let call = |_| {
+        let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = folder.path().join(format!("{number}.db"));
+        std::fs::write(&path, [])?;
+        let request = Request::sql(
+            "walkin",
+            "create table own(x); insert into own values (1); select * from own;",
+        )
+        .on_database(&path)
+        .for_tenant(format!("tenant-{number}"));
+        completed(runtime.run(&request)?)?;
+        Ok(std::fs::remove_file(&path)?)
+    };
+    let phases = (0..3).map(|_| asked(8, phase(record), call).map(|(_, per_second)| per_second));
+    let rates = phases.collect::<Result<Vec<_>, _>>()?;
+    record.figure("walk-ins-created", Some(few(&rates)));
+    Ok(())
+}
+
+/// A few milliseconds of work that needs nothing but a processor.
+const BUSY: &str =
+    "with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000) select sum(i * i % 7) from n";
+
+/// How much of the workers' time guests have, while there is always somebody who asks.
+fn pool_use(record: &mut Record) -> Result<(), Failure> {
+    let workers = cores();
+    let runtime = pooled(workers)?;
+    let mut shares = Vec::new();
+    for _ in 0..3 {
+        let guests = std::sync::atomic::AtomicU64::new(0);
+        let begun = Instant::now();
+        let call = |tenant| {
+            let request = Request::sql("trusted", BUSY).for_tenant(format!("tenant-{tenant}"));
+            let outcome = completed(runtime.run(&request)?)?;
+            guests.fetch_add(outcome.wall_us, std::sync::atomic::Ordering::Relaxed);
+            Ok(())
+        };
+        asked(8, phase(record), call)?;
+        #[expect(clippy::cast_precision_loss, reason = "less than 2^52 microseconds")]
+        let (had, workers) = (guests.into_inner() as f64 / 1e6, workers as f64);
+        shares.push(had / begun.elapsed().as_secs_f64() / workers);
+    }
+    record.figure("pool-use", Some(few(&shares)));
+    Ok(())
+}
+
+/// How many requests there are, each for one of the kernels: the second is asked for half as often as the first, the third a
+/// third as often.
+const REQUESTS: usize = 400;
+
+/// How often the module cache has what is asked for, where there is room for half of it.
+fn cache_hits(record: &mut Record) -> Result<(), Failure> {
+    let (kernels, requests) = if record.is_once() {
+        (2, 3)
+    } else {
+        (KERNELS.len(), REQUESTS)
+    };
+    let room = {
+        let folder = tempfile::tempdir()?;
+        let all = runtime_with_cache(folder.path(), u64::MAX)?;
+        for kernel in KERNELS.iter().take(kernels) {
+            completed(all.0.run(&kernel_request(kernel, vec![0; 4]))?)?;
+        }
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(folder.path())? {
+            bytes += entry?.metadata()?.len();
+        }
+        bytes / 2
+    };
+    let folder = tempfile::tempdir()?;
+    let (runtime, cache) = runtime_with_cache(folder.path(), room)?;
+    let harmonic: f64 = (1..=kernels).map(inverse).sum();
+    let mut state = 0x5eed_u64;
+    for _ in 0..requests {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        #[expect(clippy::cast_precision_loss, reason = "53 bits are enough to choose by")]
+        let mut left = (state >> 11) as f64 / (1_u64 << 53) as f64 * harmonic;
+        let chosen = (1..kernels).find(|rank| {
+            left -= inverse(*rank);
+            left < 0.0
+        });
+        let kernel = KERNELS.get(chosen.unwrap_or(kernels) - 1).ok_or("no such kernel")?;
+        completed(runtime.run(&kernel_request(kernel, vec![0; 4]))?)?;
+    }
+    let counts = cache.counts();
+    #[expect(clippy::cast_precision_loss, reason = "there are few")]
+    let share = counts.hits as f64 / (counts.hits + counts.misses + counts.rejected) as f64;
+    record.say(format_args!("the module cache, with room for half: {counts:?}\n"));
+    record.figure("cache-hits", Some(Figure::exact(share)));
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "there are nine kernels")]
+fn inverse(rank: usize) -> f64 {
+    1.0 / rank as f64
+}
+
+fn runtime_with_cache(folder: &Path, most_bytes: u64) -> Result<(Runtime, Arc<ModuleCache>), Failure> {
+    let cache = Arc::new(ModuleCache::open(folder, most_bytes)?);
+    let runtime = Runtime::in_process(PolicyStore::stock()?).with_module_cache(Arc::clone(&cache));
+    Ok((runtime, cache))
+}

@@ -1,0 +1,79 @@
+//! What people reach for from Python, in a process of its own that times itself.
+
+use std::cell::RefCell;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+/// A process that does one thing as often as it is told: `benches/rivals/peer.py`.
+pub struct Peer(RefCell<Running>);
+
+struct Running {
+    process: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    /// Starts one, if `benches/rivals/install` has been run; what it does is said in the arguments.
+    #[must_use]
+    pub fn start(arguments: &[&str]) -> Option<Self> {
+        let python = installed()?;
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/rivals/peer.py");
+        #[expect(clippy::disallowed_methods, reason = "it is no guest, and ends with its input")]
+        let mut process = Command::new(python)
+            .arg(script)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let (input, output) = (process.stdin.take()?, BufReader::new(process.stdout.take()?));
+        Some(Self(RefCell::new(Running { process, input, output })))
+    }
+
+    /// Does it so many times. How long that took of a processor, by its own clock; as long as can be where it fails.
+    #[must_use]
+    pub fn repeat(&self, times: u64) -> Duration {
+        self.0
+            .borrow_mut()
+            .told(times)
+            .map_or(Duration::MAX, |(nanos, _)| Duration::from_nanos(nanos))
+    }
+
+    /// What comes out of it.
+    ///
+    /// # Errors
+    /// Where the process failed.
+    pub fn answer(&self) -> io::Result<String> {
+        self.0.borrow_mut().told(1).map(|(_, answer)| answer)
+    }
+}
+
+impl Running {
+    fn told(&mut self, times: u64) -> io::Result<(u64, String)> {
+        writeln!(self.input, "{times}")?;
+        self.input.flush()?;
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        let (nanos, answer) = line.trim_end().split_once(' ').ok_or(io::ErrorKind::InvalidData)?;
+        let nanos = nanos.parse().map_err(|_| io::ErrorKind::InvalidData)?;
+        Ok((nanos, answer.to_owned()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended by itself is not there to be killed.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn installed() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
+    let python = cache.join("stockade/subjects/benches/bin/python");
+    python.exists().then_some(python)
+}
