@@ -12,11 +12,13 @@ const WIDE: f64 = 240.0;
 const DECADES: f64 = 2.0;
 
 /// Where a figure stands beside its target, which is the line in the middle; a hundredth of it is at the left end and a
-/// hundred times it at the right.
-pub(super) fn beside_target(figure: Figure, bound: Bound) -> String {
+/// hundred times it at the right. Of a ratio it is the overhead that counts, what it has beyond 1.
+pub(super) fn beside_target(figure: Figure, unit: Unit, bound: Bound) -> String {
     let (Bound::Most(target) | Bound::Least(target)) = bound;
+    let beyond = if unit == Unit::Ratio && target > 1.0 { 1.0 } else { 0.0 };
+    let times = |amount: f64| (amount - beyond).max(0.0) / (target - beyond);
     let at = |amount: f64| {
-        let decades = (amount / target).log10();
+        let decades = times(amount).log10();
         let decades = if decades.is_nan() { -DECADES } else { decades };
         (decades.clamp(-DECADES, DECADES) + DECADES) / (2.0 * DECADES) * WIDE
     };
@@ -27,7 +29,7 @@ pub(super) fn beside_target(figure: Figure, bound: Bound) -> String {
          <rect class=\"range\" x=\"{low:.1}\" y=\"3\" width=\"{:.1}\" height=\"8\"/>\
          <line class=\"goal\" x1=\"{}\" x2=\"{}\" y1=\"0\" y2=\"14\"/>\
          <circle class=\"mark\" cx=\"{:.1}\" cy=\"7\" r=\"3.5\"/></svg>",
-        figure.value / target,
+        times(figure.value),
         (high - low).max(1.0),
         WIDE / 2.0,
         WIDE / 2.0,
@@ -51,7 +53,7 @@ pub(super) fn curve(points: &[&Comparison]) -> Result<String, fmt::Error> {
     let (across, up) = (Axis::of(&counts, PLOT.0), Axis::of(&nanos, PLOT.1));
     let mut svg = format!(
         "<svg class=\"curve\" viewBox=\"0 0 {} {}\" role=\"img\">",
-        PLOT.0 + MARGIN.0 + 8.0,
+        PLOT.0 + MARGIN.0 + 30.0,
         PLOT.1 + MARGIN.1 + 8.0
     );
     for decade in up.decades() {

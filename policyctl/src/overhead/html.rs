@@ -72,9 +72,9 @@ fn rows(text: &mut String, judged: &Judged<'_>) -> fmt::Result {
     }
     for (number, (target, verdict)) in judged.targets.iter().enumerate() {
         let name = if number == 0 { &name } else { "<td></td><td></td>" };
-        let bar = judged
-            .figure
-            .map_or(String::new(), |figure| chart::beside_target(figure, target.bound));
+        let bar = judged.figure.map_or(String::new(), |figure| {
+            chart::beside_target(figure, quantity.unit, target.bound)
+        });
         let class = match verdict {
             Verdict::Met => "good",
             Verdict::Missed => "bad",
@@ -111,7 +111,7 @@ fn curves(text: &mut String, overhead: &Overhead<'_>) -> fmt::Result {
             .map_or("", |size| size.of.as_str());
         writeln!(
             text,
-            "<h3>{}, by {}</h3>\n{}",
+            "<h3>{}, as {} grow</h3>\n{}",
             Text(title),
             Text(of),
             chart::curve(&points)?

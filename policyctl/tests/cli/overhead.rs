@@ -163,6 +163,16 @@ fn a_strangers_text_comes_through_in_no_form() {
     assert!(!page.contains("<script") && page.contains("default-src 'none'"));
 }
 
+#[test]
+fn the_book_has_the_published_verdicts() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/overhead.md")).unwrap();
+    let table = Folder::new().run(&["overhead", "--format", "markdown"]).stdout;
+    assert!(
+        page.contains(&table),
+        "docs/overhead.md is of another run than:\n{table}"
+    );
+}
+
 /// The book's figures are those of the newest run, and who misses a target says why.
 #[test]
 fn the_published_run_is_the_newest_and_every_target_that_it_misses_has_a_reason() {
