@@ -1,11 +1,11 @@
 //! A policy set and one principal into a plan.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cedar_policy::{
     Authorizer, Context, Decision as Ruling, Entities, Entity, EntityTypeName, EntityUid, PartialEntities,
-    PartialEntityUid, PartialRequest, Policy, PolicySet, PrincipalConstraint, Request, RestrictedExpression,
+    PartialEntityUid, PartialRequest, Policy, PolicyId, PolicySet, PrincipalConstraint, Request, RestrictedExpression,
     TpeResponse,
 };
 
@@ -29,11 +29,42 @@ use crate::vocabulary::{Action, Meter};
 pub(crate) struct Ready {
     pub(crate) policies: Vec<LoadedPolicy>,
     /// Per action id, the policies whose scope lets it through. Evaluating the whole set for each action costs ten times as much.
-    pub(crate) by_action: HashMap<&'static str, PolicySet>,
+    pub(crate) by_action: HashMap<&'static str, Covering>,
     /// The same for the actions of the user's own schema, by their uids.
     pub(crate) by_own: BTreeMap<String, PolicySet>,
     pub(crate) entities: Entities,
     pub(crate) profiles: BTreeSet<String>,
+}
+
+/// The policies whose scope lets one action through.
+#[derive(Clone)]
+pub(crate) struct Covering {
+    pub(crate) policies: PolicySet,
+    /// The numbers that are written in each. To find them Cedar parses the policy once more, which takes longer than everything
+    /// else about a meter, and they are the same for every principal.
+    numbers: Arc<OnceLock<HashMap<PolicyId, Vec<i64>>>>,
+}
+
+impl Covering {
+    pub(crate) fn of(policies: PolicySet) -> Self {
+        Self {
+            policies,
+            numbers: Arc::default(),
+        }
+    }
+
+    /// The numbers that are written in these of the policies.
+    fn numbers_of<'c>(&'c self, policies: &'c PolicySet) -> impl Iterator<Item = i64> + 'c {
+        let all = self.numbers.get_or_init(|| {
+            let numbered = |policy: &Policy| (policy.id().clone(), written_numbers(policy));
+            self.policies.policies().map(numbered).collect()
+        });
+        policies
+            .policies()
+            .filter_map(|policy| all.get(policy.id()))
+            .flatten()
+            .copied()
+    }
 }
 
 impl Ready {
@@ -59,7 +90,7 @@ impl Ready {
         let meters = Meter::ALL.iter().map(|meter| meter.action());
         let asked = meters.chain(Action::all().map(Action::id));
         let by_action = asked
-            .map(|id| Ok((id, set(by_action.remove(id))?)))
+            .map(|id| Ok((id, Covering::of(set(by_action.remove(id))?))))
             .collect::<Result<_, String>>()?;
         let own = vocabulary.own.actions.keys();
         let by_own = own
@@ -210,7 +241,7 @@ impl<'a> Compiler<'a> {
 
     /// The policies about an action that concern the principal.
     fn policies(&self, action: &str) -> Result<PolicySet, NoPlan> {
-        self.concerning(self.ready.by_action.get(action))
+        self.concerning(self.ready.by_action.get(action).map(|covering| &covering.policies))
     }
 
     fn concerning(&self, policies: Option<&PolicySet>) -> Result<PolicySet, NoPlan> {
@@ -262,7 +293,9 @@ impl<'a> Compiler<'a> {
         if policies.is_empty() && bounded.bound == Bound::Limited(0) {
             return Ok(());
         }
-        for amount in telling_amounts(&policies, bounded) {
+        let covering = self.ready.by_action.get(meter.action());
+        let written = covering.into_iter().flat_map(|covering| covering.numbers_of(&policies));
+        for amount in telling_amounts(written, bounded) {
             let allowed = self.authorize(&policies, meter, amount)?;
             let permitted = bounded.bound.permits(amount.unsigned_abs());
             // A meter that nothing permits has the bound zero, and a total of zero uses nothing of it.
@@ -313,7 +346,8 @@ impl<'a> Compiler<'a> {
         let request = request.map_err(message)?;
         // All of them, not only those that the compiler thinks concern the principal.
         let none = PolicySet::new();
-        let policies = self.ready.by_action.get(question.action.id()).unwrap_or(&none);
+        let covering = self.ready.by_action.get(question.action.id());
+        let policies = covering.map_or(&none, |covering| &covering.policies);
         let response = Authorizer::new().is_authorized(&request, policies, &entities);
         Ok(response.decision() == Ruling::Allow)
     }
@@ -473,8 +507,7 @@ impl<'a> Compiler<'a> {
 }
 
 /// Every amount around which the authorizer's answer may change.
-fn telling_amounts(policies: &PolicySet, bounded: &Bounded) -> BTreeSet<i64> {
-    let written = policies.policies().flat_map(written_numbers);
+fn telling_amounts(written: impl Iterator<Item = i64>, bounded: &Bounded) -> BTreeSet<i64> {
     bounded
         .edges
         .iter()

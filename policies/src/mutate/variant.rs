@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cedar_policy::{Entity, EntityUid, PartialEntityUid, PartialRequest, Policy};
 use serde_json::{Value as Json, json};
 
-use crate::compile::{Compiler, Ground, Kept, NoPlan, Ready};
+use crate::compile::{Compiler, Covering, Ground, Kept, NoPlan, Ready};
 use crate::parse::LoadedPolicy;
 use crate::plan::{ActionAnswer, Answer, Bound, Content, MeterBound, Plan};
 use crate::principal::Principal;
@@ -364,7 +364,7 @@ pub(crate) fn with_policy_replaced(
         let covering = policies.iter().filter(|loaded| loaded.covers(action));
         let set = cedar_policy::PolicySet::from_policies(covering.map(|loaded| loaded.policy.clone()))
             .map_err(|error| error.to_string())?;
-        by_action.insert(action, set);
+        by_action.insert(action, Covering::of(set));
     }
     let reach = if after.is_subset(&before) {
         Reach::Policy

@@ -92,7 +92,8 @@ impl<'a> Reference<'a> {
 
     /// The answer of the policies whose scope lets the action through. The others never apply, so it is the same, sooner.
     pub(super) fn answer_of_covering(&self, put: &Put, action: &str) -> Told {
-        let covering = self.ready.by_action.get(action).unwrap_or(&self.policies);
+        let covering = self.ready.by_action.get(action);
+        let covering = covering.map_or(&self.policies, |covering| &covering.policies);
         told(&self.authorizer, put, covering)
     }
 
