@@ -4,12 +4,15 @@
 //! handed and why it ended. What the guest did, how long it ran and what memory it took is seen from outside, and an adapter
 //! that hangs, floods or dies costs its case only: each case has a process group of its own.
 
+mod conversation;
 mod granted;
+mod lines;
 mod message;
 mod process;
 mod subject;
 mod warden;
 
+pub use conversation::{Overheard, overhear};
 pub use message::{
     Ask, Done, FromAdapter, Grant, GuestKind, Hello, PROTOCOL, Run, Statement, ToAdapter, WireGuest, WireNumber,
     WirePlan, WireValue, schema,

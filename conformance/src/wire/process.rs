@@ -12,6 +12,7 @@ use std::{env, fs, thread};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Serialize;
 
+use super::lines::Lines;
 use super::message::FromAdapter;
 use super::subject::Allowance;
 use super::warden::WARDEN_ARGUMENT;
@@ -108,12 +109,8 @@ pub(super) struct Adapter {
     child: Child,
     stream: UnixStream,
     errors: UnixStream,
-    unread: Vec<u8>,
-    /// How much of `unread` has no line's end in it.
-    searched: usize,
-    heard_bytes: usize,
+    lines: Lines,
     said_last: Vec<u8>,
-    allowance: Allowance,
     resident_before: u64,
     peak: u64,
 }
@@ -128,11 +125,8 @@ impl Adapter {
             child,
             stream,
             errors,
-            unread: Vec::new(),
-            searched: 0,
-            heard_bytes: 0,
+            lines: Lines::new(&allowance),
             said_last: Vec::new(),
-            allowance,
             resident_before: 0,
             peak: 0,
         };
@@ -151,55 +145,26 @@ impl Adapter {
     /// Waits a moment for a line.
     pub(super) fn hear(&mut self) -> Result<Heard, AdapterFault> {
         self.hear_errors();
-        if let Some(line) = self.next_line()? {
-            return message(&line).map(Heard::Message);
+        if let Some(message) = self.lines.next_message()? {
+            return Ok(Heard::Message(message));
         }
         // Looked at before reading: what a process said before it ended is there to be read then.
         let has_ended = matches!(self.child.try_wait(), Ok(Some(_)));
         let mut chunk = vec![0; 1 << 16];
         match self.stream.read(&mut chunk) {
             Ok(0) => return Ok(Heard::Closed),
-            Ok(count) => {
-                self.heard_bytes += count;
-                self.unread.extend(chunk.get(..count).unwrap_or_default());
-            }
+            Ok(count) => self.lines.take(chunk.get(..count).unwrap_or_default())?,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(Heard::Closed),
             Err(error) if is_not_yet(&error) && has_ended => return Ok(Heard::Closed),
             Err(error) if is_not_yet(&error) => return Ok(Heard::NotYet),
             Err(error) => return Err(error.into()),
         }
-        let most = self.allowance.heard_bytes;
-        if self.heard_bytes > most {
-            return Err(AdapterFault::Flood { most });
-        }
-        Ok(match self.next_line()? {
-            Some(line) => Heard::Message(message(&line)?),
-            None => Heard::NotYet,
-        })
+        Ok(self.lines.next_message()?.map_or(Heard::NotYet, Heard::Message))
     }
 
-    fn next_line(&mut self) -> Result<Option<Vec<u8>>, AdapterFault> {
-        let most = self.allowance.line_bytes;
-        let fresh = self.unread.get(self.searched..).unwrap_or_default();
-        let end = fresh
-            .iter()
-            .position(|byte| *byte == b'\n')
-            .map(|at| self.searched + at);
-        if end.unwrap_or(self.unread.len()) > most {
-            return Err(AdapterFault::Flood { most });
-        }
-        let Some(end) = end else {
-            self.searched = self.unread.len();
-            return Ok(None);
-        };
-        self.searched = 0;
-        let rest = self.unread.split_off(end + 1);
-        Ok(Some(std::mem::replace(&mut self.unread, rest)))
-    }
-
-    /// Whether something was said that nobody has looked at.
-    pub(super) fn has_said_more(&self) -> bool {
-        !self.unread.is_empty()
+    /// What was said that nobody has looked at.
+    pub(super) const fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     /// Reads on, so that nobody waits for it, and keeps the end.
@@ -309,13 +274,6 @@ fn spawn(program: &Path, folder: &Path, stream: UnixStream, errors: UnixStream) 
         .stdout(Stdio::from(OwnedFd::from(output)))
         .stderr(Stdio::from(OwnedFd::from(errors)))
         .spawn()
-}
-
-fn message(line: &[u8]) -> Result<FromAdapter, AdapterFault> {
-    serde_json::from_slice(line).map_err(|error| AdapterFault::Garbage {
-        line: String::from_utf8_lossy(line).trim_end().chars().take(80).collect(),
-        reason: error.to_string(),
-    })
 }
 
 fn is_not_yet(error: &io::Error) -> bool {

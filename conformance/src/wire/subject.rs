@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stockade_policies::{Action, Meter, Plan};
+use stockade_policies::{Meter, Plan};
 use stockade_runtime::worker::KilledFor;
-use stockade_runtime::{Guest, KILL_GRACE, Layers, Outcome, Request, Trail};
+use stockade_runtime::{Class, Guest, KILL_GRACE, Layers, Outcome, Product, Request, Trail};
 
-use super::granted::{decided, millis, told};
-use super::message::{Ask, Done, FromAdapter, Hello, PROTOCOL, Run, ToAdapter, WireGuest};
+use super::conversation::{Conversation, Next, introduced, nothing_behind};
+use super::granted::{millis, told};
+use super::message::{Hello, PROTOCOL, Run, ToAdapter, WireGuest};
 use super::process::{Adapter, AdapterFault, Heard, in_words};
 use crate::case::Case;
 use crate::oracle::DEADLINE_GRACE_MS;
@@ -187,10 +188,7 @@ fn greeted(program: &Path, folder: &Path, allowance: Allowance) -> Result<(Adapt
     while begun.elapsed() < allowance.hello {
         match adapter.hear()? {
             Heard::NotYet => {}
-            Heard::Message(FromAdapter::Hello(hello)) => return Ok((adapter, known(hello)?)),
-            Heard::Message(other) => {
-                return Err(AdapterFault::OutOfTurn { said: name(&other) });
-            }
+            Heard::Message(message) => return Ok((adapter, introduced(message)?)),
             Heard::Closed => {
                 let status = adapter.ended();
                 return Err(adapter.fault(status));
@@ -200,52 +198,25 @@ fn greeted(program: &Path, folder: &Path, allowance: Allowance) -> Result<(Adapt
     Err(AdapterFault::Silent)
 }
 
-fn known(hello: Hello) -> Result<Hello, AdapterFault> {
-    if hello.protocol != PROTOCOL {
-        return Err(AdapterFault::Version { theirs: hello.protocol });
-    }
-    let mut meters = hello.meters.iter();
-    let mut actions = hello.actions.iter();
-    let unknown = meters
-        .find(|meter| Meter::from_action(meter).is_none())
-        .or_else(|| actions.find(|action| Action::from_id(action).is_none()));
-    match unknown {
-        Some(claim) => Err(AdapterFault::Claim(claim.clone())),
-        None => Ok(hello),
-    }
-}
-
 /// Follows a run to its end.
 fn listen(case: &Case, plan: &Plan, adapter: &mut Adapter, clock: &mut Clock) -> Result<Observed, SubjectError> {
+    let mut conversation = Conversation::new(&case.id, plan);
     loop {
         match adapter.hear()? {
             Heard::NotYet => {}
             Heard::Closed => return ended(adapter, clock),
-            Heard::Message(FromAdapter::Started { case: theirs }) => {
-                same(case, &theirs)?;
-                if clock.started.is_some() {
-                    return Err(AdapterFault::OutOfTurn { said: "started" }.into());
-                }
-                clock.started = Some(Instant::now());
-            }
-            Heard::Message(FromAdapter::Ask(ask)) => answer(case, plan, adapter, &ask)?,
-            Heard::Message(FromAdapter::Done(done)) => {
+            Heard::Message(message) => {
+                // Before it is read: what a guest handed back may be long.
                 let wall = clock.wall();
-                same(case, &done.case)?;
-                if adapter.has_said_more() {
-                    return Err(AdapterFault::OutOfTurn {
-                        said: "something after `done`",
+                match conversation.heard(message)? {
+                    Next::Started => clock.started = Some(Instant::now()),
+                    Next::Say(answer) => adapter.say(&answer).map_err(AdapterFault::Reach)?,
+                    Next::Unsupported(needs) => return Err(SubjectError::Unsupported { needs }),
+                    Next::Done(class, detail, product) => {
+                        nothing_behind(adapter.lines())?;
+                        return Ok(observed(class, detail, *product, wall, adapter.peak()));
                     }
-                    .into());
                 }
-                return Ok(observed(&done, wall, adapter.peak())?);
-            }
-            Heard::Message(FromAdapter::Unsupported { case: theirs, needs }) => {
-                same(case, &theirs)?;
-                return Err(SubjectError::Unsupported { needs });
-            }
-            Heard::Message(other @ FromAdapter::Hello(_)) => {
-                return Err(AdapterFault::OutOfTurn { said: name(&other) }.into());
             }
         }
         if let Some(why) = clock.overdue(adapter.peak()) {
@@ -256,21 +227,6 @@ fn listen(case: &Case, plan: &Plan, adapter: &mut Adapter, clock: &mut Clock) ->
             });
         }
     }
-}
-
-fn answer(case: &Case, plan: &Plan, adapter: &mut Adapter, ask: &Ask) -> Result<(), AdapterFault> {
-    same(case, &ask.case)?;
-    let granted = decided(plan, ask);
-    Ok(adapter.say(&ToAdapter::Decision { granted })?)
-}
-
-fn same(case: &Case, theirs: &str) -> Result<(), AdapterFault> {
-    if theirs == case.id {
-        return Ok(());
-    }
-    Err(AdapterFault::OtherCase {
-        theirs: theirs.chars().take(80).collect(),
-    })
 }
 
 /// A process that a guest brought down is a crash. One that ended by itself says nothing about the guest.
@@ -291,17 +247,13 @@ fn ended(adapter: &mut Adapter, clock: &Clock) -> Result<Observed, SubjectError>
     }
 }
 
-fn observed(done: &Done, wall: Duration, peak_rss_bytes: u64) -> Result<Observed, AdapterFault> {
-    let product = done.product().map_err(|reason| AdapterFault::Garbage {
-        line: "done".to_owned(),
-        reason,
-    })?;
-    Ok(Observed {
+fn observed(class: Class, detail: String, product: Product, wall: Duration, peak_rss_bytes: u64) -> Observed {
+    Observed {
         ended: WhatEnded::Outcome(Box::new(Outcome {
-            class: done.class,
+            class,
             // Layers are Stockade's: what stopped a guest elsewhere is said in words.
             layer: None,
-            detail: done.detail.clone(),
+            detail,
             wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
             peak_rss_bytes,
             product,
@@ -311,16 +263,6 @@ fn observed(done: &Done, wall: Duration, peak_rss_bytes: u64) -> Result<Observed
         })),
         wall,
         peak_rss_bytes,
-    })
-}
-
-fn name(message: &FromAdapter) -> &'static str {
-    match message {
-        FromAdapter::Hello(_) => "hello",
-        FromAdapter::Started { .. } => "started",
-        FromAdapter::Ask(_) => "ask",
-        FromAdapter::Done(_) => "done",
-        FromAdapter::Unsupported { .. } => "unsupported",
     }
 }
 
