@@ -300,6 +300,9 @@ impl Report {
         if report.suite.report != crate::suite::REPORT_VERSION {
             return Err(wrong(another_version(&report.suite.report.into())));
         }
+        if let Some(Err(reason)) = report.shard.map(|shard| shard.to_string().parse::<Shard>()) {
+            return Err(wrong(reason));
+        }
         if report.summary != Summary::of(&report.cases) {
             return Err(wrong("its `summary` does not follow from its `cases`".to_owned()));
         }
@@ -331,7 +334,7 @@ impl Report {
             if let Some(twice) = report.cases.iter().find(|case| !known.insert(case.id.clone())) {
                 return Err(wrong(format!("it has `{}`, and so has a report before it", twice.id)));
             }
-            all.total_ms += report.total_ms;
+            all.total_ms = all.total_ms.saturating_add(report.total_ms);
             all.cases.extend(report.cases);
             shards.push(report.shard);
         }

@@ -1,6 +1,6 @@
 //! Text from strangers: cases, reports, claims. It is read or refused, and what is read is written and read again as the same.
 
-use stockade_conformance::{Case, Claim, Modules, Report};
+use stockade_conformance::{Case, Claim, Modules, Report, Shard};
 
 use crate::is_planted;
 
@@ -18,7 +18,10 @@ pub fn parsers(data: &[u8]) {
     }
     if let Ok(report) = Report::parse("fuzz.json", text) {
         let again = serde_json::to_string(&report).unwrap_or_default();
-        assert_eq!(Report::parse("again.json", &again).ok(), Some(report));
+        assert_eq!(Report::parse("again.json", &again).ok().as_ref(), Some(&report));
+        if let Some(shard) = report.shard {
+            assert_eq!(shard.to_string().parse::<Shard>(), Ok(shard), "there is no such shard");
+        }
     }
     if let Ok(claim) = Claim::parse("fuzz.json", text) {
         let again = serde_json::to_string(&claim).unwrap_or_default();
