@@ -6,21 +6,28 @@
 
 mod calls;
 mod canary;
+mod cases;
 mod guests;
 mod modules;
 mod parsers;
+mod paths;
 mod policies;
+mod scratch;
 mod scripts;
 mod sessions;
+mod wire;
 
 pub use calls::calls;
 pub use canary::canary;
+pub use cases::cases;
 pub use guests::{sql, wasm};
 pub use modules::modules;
 pub use parsers::parsers;
+pub use paths::paths;
 pub use policies::{plan, policy_text};
 pub use scripts::scripts;
 pub use sessions::sessions;
+pub use wire::wire;
 
 /// What a target does with an input.
 pub type Target = fn(&[u8]);
@@ -29,14 +36,17 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("calls", calls),
     ("canary", canary),
+    ("cases", cases),
     ("modules", modules),
     ("parsers", parsers),
+    ("paths", paths),
     ("plan", plan),
     ("policy_text", policy_text),
     ("scripts", scripts),
     ("sessions", sessions),
     ("sql", sql),
     ("wasm", wasm),
+    ("wire", wire),
 ];
 
 /// Whether each target has a bug planted in its oracle, to see that it is found: `STOCKADE_FUZZ_PLANTED=1`.

@@ -27,6 +27,8 @@ mod turn;
 
 pub use deed::{Attempt, Deed};
 pub use pool::{Pool, PoolOptions};
+#[doc(hidden)]
+pub use porter::opened;
 pub use process::{Ended, KilledFor, Patience};
 pub use serve::enter;
 
