@@ -1,12 +1,14 @@
 //! Writes what a fuzz target may begin with to a folder: the corpus's guests where it takes guests as they are, and policies.
 //!
-//! `cargo run --workspace --example seeds -- TARGET FOLDER`
+//! `cargo build --workspace --example seeds && target/debug/examples/seeds TARGET FOLDER`
 
 use std::error::Error;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use stockade_conformance::{Code, Corpus, Program};
+use stockade_conformance::{CaseReport, Claim, Code, Corpus, Expected, Program, Report, Rigour, Shard, Suite, Threat};
+use stockade_runtime::Class;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -26,7 +28,11 @@ type Seed = (String, Vec<u8>);
 fn seeds(target: &str) -> Result<Vec<Seed>, Box<dyn Error>> {
     match target {
         "policy_text" => return parts("policies/profiles", "cedar", "\n\n"),
-        "parsers" => return parts("corpora/wasm", "yaml", "\0"),
+        "parsers" => {
+            let mut seeds = parts("corpora/wasm", "yaml", "\0")?;
+            seeds.extend(documents()?);
+            return Ok(seeds);
+        }
         _ => {}
     }
     let corpus = Corpus::embedded()?;
@@ -51,6 +57,26 @@ fn seeds(target: &str) -> Result<Vec<Seed>, Box<dyn Error>> {
         Some((case.id.replace('/', "-"), seed))
     });
     Ok(wanted.filter(|(_, seed)| seed.len() <= 4096).collect())
+}
+
+/// A report of one shard, and what it lets one claim.
+fn documents() -> Result<Vec<Seed>, Box<dyn Error>> {
+    let suite = Suite::of(&Corpus::embedded()?, Rigour::Standard, 1);
+    let case = CaseReport {
+        id: "sql/seed".to_owned(),
+        why: "It is a seed.".to_owned(),
+        threat: Some(Threat::Files),
+        is_regression: false,
+        expect: Expected::Class(Class::DeniedSqlAction),
+        trials: Vec::new(),
+    };
+    let mut report = Report::of("seed", suite, vec![case], Duration::ZERO);
+    report.shard = Some(Shard { index: 1, of: 2 });
+    let claim = Claim::of(&report, "2026-02-21")?;
+    Ok(vec![
+        ("report".to_owned(), serde_json::to_vec(&report)?),
+        ("claim".to_owned(), serde_json::to_vec(&claim)?),
+    ])
 }
 
 /// What the files of a folder are made of, each a seed: a whole profile would be cut to something that is no policy.
