@@ -7,6 +7,7 @@
 )]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use stockade_conformance::{Code, Corpus, Program};
@@ -117,6 +118,57 @@ fn every_target_is_a_program_that_runs_at_night() {
         .collect();
     programs.sort();
     assert_eq!(programs, names);
+}
+
+/// With a cargo that only says that it built: whoever has more machines gets every target, with seeds and options.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a script is a process")]
+fn every_target_is_built_for_those_with_more_machines() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let [bin, out, built] = ["bin", "out", "built"].map(|name| folder.path().join(name));
+    let release = built.join("x86_64-unknown-linux-gnu/release");
+    let examples = built.join("debug/examples");
+    for made in [&bin, &out, &release, &examples] {
+        fs::create_dir_all(made).unwrap();
+    }
+    std::os::unix::fs::symlink(root.canonicalize().unwrap(), folder.path().join("stockade")).unwrap();
+    let said = folder.path().join("said");
+    let program = |path: &Path, script: &str| {
+        fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let built_all = format!(
+        "echo \"$*\" >>{}; for p in fuzz/fuzz_targets/*.rs; do echo >{}/$(basename -s .rs $p); done",
+        said.display(),
+        release.display()
+    );
+    program(&bin.join("cargo"), &built_all);
+    program(&bin.join("zip"), "echo >\"$2\"");
+    program(&examples.join("seeds"), "echo >\"$2/seed\"");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let ended = std::process::Command::new("bash")
+        .arg(root.join(".clusterfuzzlite/build.sh"))
+        .env("SRC", folder.path())
+        .env("OUT", &out)
+        .env("SANITIZER", "address")
+        .env("CARGO_TARGET_DIR", &built)
+        .env("PATH", path)
+        .status()
+        .unwrap();
+    assert!(ended.success(), "{ended}");
+    let said = fs::read_to_string(said).unwrap();
+    assert!(said.contains("--sanitizer address"), "{said}");
+    for (name, _) in TARGETS.iter().filter(|(name, _)| *name != "canary") {
+        for file in [
+            (*name).to_owned(),
+            format!("{name}.options"),
+            format!("{name}_seed_corpus.zip"),
+        ] {
+            assert!(out.join(&file).exists(), "{file} is not there");
+        }
+    }
+    assert!(!out.join("canary").exists(), "it would be found for ever");
 }
 
 #[test]
