@@ -9,11 +9,13 @@ use crate::gate::{Gate, beyond};
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
 
-/// Buffers of one run.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Buffers of one run, by address, in two stacks: where one was entered or struck out, the next one mostly is too.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Allocations {
-    /// By address. Allocators mostly answer with the highest address yet, and a list takes that at its end.
-    held: Vec<Held>,
+    /// The lower addresses, the highest of them last.
+    below: Vec<Held>,
+    /// The higher addresses, the lowest of them last.
+    above: Vec<Held>,
     bytes: u64,
 }
 
@@ -53,19 +55,20 @@ impl Allocations {
     pub(super) fn enter(&mut self, gate: &Gate, pointer: u32, length: u32) -> Result<(), Refusal> {
         self.admit(gate, length)?;
         let new = Held { pointer, length };
-        let place = self.place(pointer);
+        self.go_to(pointer);
         if gate.has(Layer::Bridge) {
-            let below = place.checked_sub(1).and_then(|below| self.held.get(below));
-            let above = self.held.get(place);
-            let is_apart = below.is_none_or(|below| below.end() <= u64::from(pointer))
-                && above.is_none_or(|above| new.end() <= u64::from(above.pointer));
+            let is_apart = self.below.last().is_none_or(|below| below.end() <= u64::from(pointer))
+                && self
+                    .above
+                    .last()
+                    .is_none_or(|above| new.end() <= u64::from(above.pointer));
             if !is_apart {
                 let detail =
                     format!("the guest's allocator answered {pointer:#x} for {length} bytes, some of which are held");
                 return Err(Refusal::by(Layer::Bridge, Class::ContractAllocation, detail));
             }
         }
-        self.held.insert(place, new);
+        self.above.push(new);
         self.bytes += u64::from(length);
         Ok(())
     }
@@ -75,9 +78,10 @@ impl Allocations {
     /// # Errors
     /// Where none is held that begins there.
     pub(super) fn strike(&mut self, gate: &Gate, pointer: u32) -> Result<u32, Refusal> {
-        if let Some(length) = self.taken(pointer) {
-            self.bytes -= u64::from(length);
-            return Ok(length);
+        self.go_to(pointer);
+        if let Some(held) = self.above.pop_if(|held| held.pointer == pointer) {
+            self.bytes -= u64::from(held.length);
+            return Ok(held.length);
         }
         if gate.has(Layer::Bridge) {
             let detail = format!(
@@ -89,26 +93,19 @@ impl Allocations {
         Ok(0)
     }
 
-    /// Takes the buffer at `pointer` off the list, mostly its last one.
-    fn taken(&mut self, pointer: u32) -> Option<u32> {
-        if let Some(last) = self.held.pop_if(|last| last.pointer == pointer) {
-            return Some(last.length);
+    /// Has the stacks meet at `pointer`: what begins below it is on one, and the rest on the other.
+    fn go_to(&mut self, pointer: u32) {
+        while let Some(held) = self.below.pop_if(|held| held.pointer >= pointer) {
+            self.above.push(held);
         }
-        let place = self.held.binary_search_by_key(&pointer, |held| held.pointer).ok()?;
-        Some(self.held.remove(place).length)
-    }
-
-    /// Where the first buffer is that does not begin below `pointer`.
-    fn place(&self, pointer: u32) -> usize {
-        match self.held.last() {
-            Some(last) if last.pointer >= pointer => self.held.partition_point(|held| held.pointer < pointer),
-            _ => self.held.len(),
+        while let Some(held) = self.above.pop_if(|held| held.pointer < pointer) {
+            self.below.push(held);
         }
     }
 
     /// How many buffers are held, and how many bytes they have together.
     pub(super) fn held(&self) -> (u64, u64) {
-        (self.held.len() as u64, self.bytes)
+        ((self.below.len() + self.above.len()) as u64, self.bytes)
     }
 }
 
@@ -128,6 +125,12 @@ mod tests {
         Gate::new(plan, Layers::ALL, Box::new(()))
     }
 
+    /// What is held, wherever the stacks meet.
+    fn listed(allocations: &Allocations) -> Vec<Held> {
+        let above = allocations.above.iter().rev();
+        allocations.below.iter().chain(above).copied().collect()
+    }
+
     fn class(result: Result<impl Sized, Refusal>) -> Option<Class> {
         result.err().map(|refusal| refusal.class)
     }
@@ -139,11 +142,11 @@ mod tests {
         for pointer in [300, 100, 200, 400] {
             assert_eq!(class(allocations.enter(&gate, pointer, 100)), None);
         }
-        let before = allocations.clone();
+        let before = listed(&allocations);
         for (pointer, length) in [(100, 100), (199, 1), (99, 2), (1, 1000), (450, 1), (499, 1), (350, 100)] {
             let seen = class(allocations.enter(&gate, pointer, length));
             assert_eq!(seen, Some(Class::ContractAllocation), "{pointer}+{length}");
-            assert_eq!(allocations, before);
+            assert_eq!(listed(&allocations), before);
         }
         assert_eq!(class(allocations.enter(&gate, 500, 1)), None);
         assert_eq!(class(allocations.enter(&gate, 99, 1)), None);
@@ -175,8 +178,32 @@ mod tests {
             );
         }
         assert_eq!(allocations.strike(&gate, 100).ok(), Some(10));
-        assert_eq!(allocations, Allocations::default());
+        assert_eq!((listed(&allocations), allocations.held()), (Vec::new(), (0, 0)));
         assert_eq!(class(allocations.strike(&gate, 100)), Some(Class::ContractAllocation));
+    }
+
+    #[test]
+    fn buffers_are_in_order_wherever_they_come_and_go() {
+        let gate = gate();
+        let mut allocations = Allocations::default();
+        let pointers = [500, 100, 900, 300, 700];
+        for pointer in pointers {
+            assert_eq!(class(allocations.enter(&gate, pointer, 100)), None);
+        }
+        let listed_pointers = |allocations: &Allocations| -> Vec<u32> {
+            let held = listed(allocations).into_iter();
+            held.map(|held| held.pointer).collect()
+        };
+        assert_eq!(listed_pointers(&allocations), [100, 300, 500, 700, 900]);
+        for (struck, left) in [
+            (300, vec![100, 500, 700, 900]),
+            (900, vec![100, 500, 700]),
+            (100, vec![500, 700]),
+        ] {
+            assert_eq!(allocations.strike(&gate, struck).ok(), Some(100));
+            assert_eq!(listed_pointers(&allocations), left);
+        }
+        assert_eq!(allocations.held(), (2, 200));
     }
 
     #[test]
