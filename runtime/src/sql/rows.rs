@@ -1,7 +1,7 @@
 //! The rows of a statement, as many of them as the plan lets be handed back.
 
 use rusqlite::types::ValueRef;
-use stockade_policies::Meter;
+use stockade_policies::{Bound, Meter};
 
 use super::session::Cut;
 use super::statement::Statement;
@@ -16,6 +16,15 @@ pub(super) struct Spent {
     bytes: u64,
 }
 
+/// The most that may be handed back of `meter`.
+fn most(meter: Meter, gate: &Gate) -> u64 {
+    match gate.bound(meter) {
+        Bound::Limited(most) if gate.has(Layer::Quota) => most,
+        // Nobody counts so far.
+        _ => u64::MAX,
+    }
+}
+
 /// Steps a statement to its end, or to the rows or bytes that the plan allows.
 pub(super) fn step(
     statement: &mut Statement,
@@ -25,14 +34,14 @@ pub(super) fn step(
     result: &mut StatementResult,
 ) -> rusqlite::Result<Cut> {
     spent.bytes += columns.iter().map(|name| name.len() as u64).sum::<u64>();
-    let is_within = |meter, total| !gate.has(Layer::Quota) || gate.bound(meter).permits(total);
-    if !is_within(Meter::ReturnBytes, spent.bytes) {
+    let (most_rows, most_bytes) = (most(Meter::ReturnRows, gate), most(Meter::ReturnBytes, gate));
+    if spent.bytes > most_bytes {
         return Ok(Cut::At(Meter::ReturnBytes));
     }
     result.columns = columns.to_vec();
     while statement.step()? {
         spent.rows += 1;
-        if !is_within(Meter::ReturnRows, spent.rows) {
+        if spent.rows > most_rows {
             return Ok(Cut::At(Meter::ReturnRows));
         }
         let mut values = Vec::with_capacity(columns.len());
@@ -40,7 +49,7 @@ pub(super) fn step(
             let value = statement.value(index)?;
             spent.bytes += size(value);
             // Asked before the copy: a row of a hundred megabytes is not copied to find that it is too large.
-            if !is_within(Meter::ReturnBytes, spent.bytes) {
+            if spent.bytes > most_bytes {
                 return Ok(Cut::At(Meter::ReturnBytes));
             }
             values.push(owned(value));
