@@ -6,14 +6,13 @@
 //!
 //! Only a script that comes a second time is kept: text with a literal in it comes once.
 
-use std::hash::{BuildHasher as _, RandomState};
-
 use super::hooks::Does;
 use super::statement::Statement;
 use crate::gate::Allowed;
 
 /// Places. Each holds one script.
-const PLACES: usize = 32;
+const PLACES: usize = 1 << PLACE_BITS;
+const PLACE_BITS: u32 = 5;
 /// The longest script that is kept, in bytes.
 const LONGEST_TEXT: usize = 4096;
 /// The most memory of the statements of one script, in bytes: it counts as the guest's heap.
@@ -22,7 +21,6 @@ const MOST_MEMORY: usize = 32 * 1024;
 /// Scripts that are kept compiled.
 #[derive(Default)]
 pub(super) struct Kept {
-    hasher: RandomState,
     places: Vec<Place>,
     /// Where the last one was.
     last: usize,
@@ -30,7 +28,7 @@ pub(super) struct Kept {
 
 #[derive(Default)]
 struct Place {
-    /// The script that was here last, by its hash.
+    /// The script that was here last, by its [`mark`].
     seen: u64,
     script: Option<Box<Script>>,
 }
@@ -76,8 +74,8 @@ impl Kept {
         if self.places.is_empty() {
             self.places.resize_with(PLACES, Place::default);
         }
-        let hash = self.hasher.hash_one(text);
-        let index = usize::try_from(hash % PLACES as u64).unwrap_or(0);
+        let mark = mark(text);
+        let index = index(mark);
         let Some(place) = self.places.get_mut(index) else {
             return Known::No;
         };
@@ -85,7 +83,7 @@ impl Kept {
             self.last = index;
             return Known::Script(script);
         }
-        if std::mem::replace(&mut place.seen, hash) == hash {
+        if std::mem::replace(&mut place.seen, mark) == mark {
             return Known::SeenBefore;
         }
         Known::No
@@ -100,6 +98,11 @@ impl Kept {
     /// Keeps a script that was taken.
     pub(super) fn put_back(&mut self, script: Box<Script>) {
         if let Some(place) = self.places.get_mut(self.last) {
+    /// The script that ran last of those that are kept.
+    pub(super) fn last(&mut self) -> Option<&mut Script> {
+        self.places.get_mut(self.last)?.script.as_deref_mut()
+    }
+
             place.script = Some(script);
         }
     }
@@ -107,11 +110,7 @@ impl Kept {
     /// Keeps a script that was seen before, unless it takes too much.
     pub(super) fn keep(&mut self, text: &str, parts: Vec<Part>) {
         let memory = parts.iter().map(|part| part.statement.memory()).sum::<usize>();
-        let hash = self.hasher.hash_one(text);
-        let place = usize::try_from(hash % PLACES as u64)
-            .ok()
-            .and_then(|index| self.places.get_mut(index));
-        if let Some(place) = place
+        if let Some(place) = self.places.get_mut(index(mark(text)))
             && memory <= MOST_MEMORY
         {
             place.script = Some(Box::new(Script {
@@ -144,6 +143,26 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use rusqlite::Connection;
+
+/// A number by which a text is told from most others. A guest can find two texts with one number, and what it gains is that
+/// they take turns in its own place: what is run is known by its whole text.
+fn mark(text: &str) -> u64 {
+    // The multiplier of a linear congruential generator (Knuth's MMIX), which moves every bit upwards.
+    let mixed = |mark: u64, word: u64| (mark.rotate_left(5) ^ word).wrapping_mul(6_364_136_223_846_793_005);
+    let (words, rest) = text.as_bytes().as_chunks();
+    let last = rest
+        .iter()
+        .fold(text.len() as u64, |last, byte| last << 8 | u64::from(*byte));
+    let mark = words
+        .iter()
+        .fold(0, |mark, word| mixed(mark, u64::from_ne_bytes(*word)));
+    mixed(mark, last)
+}
+
+/// The place of a text with this mark: its highest bits, on which every byte of the text works.
+fn index(mark: u64) -> usize {
+    usize::try_from(mark >> (u64::BITS - PLACE_BITS)).unwrap_or(0)
+}
 
     use super::*;
 
