@@ -285,15 +285,14 @@ impl Session {
         };
         let mut is_asked = false;
         let mut tries = 0;
-        loop {
+        // SQLite takes its time to find that there is nothing to compile.
+        let end = script.trim_ascii_end().len();
+        while text.start < end {
             self.ask_where_needed(text.unreported.as_ref(), &mut is_asked)?;
             let Compiled { statement, length } = self.compile(&text)?;
             let Some(mut statement) = statement else {
-                if text.start + length < script.len() {
-                    text.start += length.max(1);
-                    continue;
-                }
-                break;
+                text.start += length.max(1);
+                continue;
             };
             let ended = if self.is_as_asked() {
                 self.ask_about_order(
