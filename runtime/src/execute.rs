@@ -14,10 +14,13 @@ use crate::deadline::allowance;
 use crate::error::RuntimeError;
 use crate::gate::Gate;
 use crate::layer::{Layer, Layers};
+#[cfg(feature = "sql")]
+use crate::outcome::StatementResult;
 use crate::outcome::{Class, Outcome, Product, Refusal};
 use crate::request::{Guest, Request};
 #[cfg(feature = "sql")]
-use crate::sql::{Cut, Session, Stop};
+use crate::sql::{Cut, Glanced, Session, Stop};
+use crate::trail::Trail;
 
 /// Everything that running a guest takes: what crosses to a worker.
 #[derive(Debug, Clone)]
@@ -57,27 +60,27 @@ pub(crate) trait Listener: Send + Sync {
 /// Nobody.
 impl Listener for () {}
 
-/// How a guest ended.
+/// How a guest ended. What it handed back stays where it was gathered: a product is large, and moving it takes time.
 pub(crate) struct Ended {
     pub class: Result<Class, Refusal>,
     /// What there is to say about a guest that completed.
     pub detail: String,
     pub wall_us: u64,
-    pub product: Product,
 }
 
 /// Runs the guest, and tells `listener` how far it is.
 pub(crate) fn execute(job: &Job, listener: impl Listener + 'static) -> Result<Outcome, RuntimeError> {
     let gate = Arc::new(Gate::new(job.plan.clone(), job.layers, Box::new(listener)));
+    let mut product = Product::default();
     let ended = match &job.request.guest {
-        Guest::Sql(script) => run_sql(script, job, &gate)?,
-        Guest::Wasm(module) => run_wasm(module, job, &gate)?,
+        Guest::Sql(script) => run_sql(script, job, &gate, &mut product)?,
+        Guest::Wasm(module) => run_wasm(module, job, &gate, &mut product)?,
     };
-    Ok(outcome(&gate, ended))
+    Ok(outcome(&gate, ended, product, || gate.trail()))
 }
 
-/// What is said of a guest that ended.
-pub(crate) fn outcome(gate: &Gate, ended: Ended) -> Outcome {
+/// What is said of a guest that ended. The trail is read last.
+pub(crate) fn outcome(gate: &Gate, ended: Ended, product: Product, trail: impl FnOnce() -> Trail) -> Outcome {
     let (class, layer, detail) = match ended.class {
         Ok(Class::Truncated) => (Class::Truncated, Some(Layer::Quota), ended.detail),
         Ok(class) => (class, None, ended.detail),
@@ -93,33 +96,35 @@ pub(crate) fn outcome(gate: &Gate, ended: Ended) -> Outcome {
         detail,
         wall_us: ended.wall_us,
         peak_rss_bytes: 0,
-        product: ended.product,
-        trail: gate.trail(),
+        product,
+        trail: trail(),
         absent: Layers::NONE,
         module_cache: None,
     }
 }
 
 #[cfg(feature = "sql")]
-fn run_sql(script: &[u8], job: &Job, gate: &Arc<Gate>) -> Result<Ended, RuntimeError> {
+fn run_sql(script: &[u8], job: &Job, gate: &Arc<Gate>, product: &mut Product) -> Result<Ended, RuntimeError> {
     let script = String::from_utf8_lossy(script);
     let deadline = Deadline::after(job.time_left());
     let session = Session::open(job.request.database.as_deref(), gate, deadline)?;
     gate.started();
-    run_script(&session, &script, gate, deadline)
+    let ended = run_script(&session, &Glanced::of(&script), gate, deadline, &mut product.statements);
+    session.write_allowed();
+    ended
 }
 
-/// Runs a script on a connection that is open.
+/// Runs a script on a connection that is open. What was allowed of it last may not be in the trail yet: [`Session::trail`].
 #[cfg(feature = "sql")]
 pub(crate) fn run_script(
     session: &Session,
-    script: &str,
+    script: &Glanced<'_>,
     gate: &Gate,
     deadline: Deadline,
+    results: &mut Vec<StatementResult>,
 ) -> Result<Ended, RuntimeError> {
-    let mut product = Product::default();
     let mut detail = String::new();
-    let ended = session.run(script, &mut product.statements);
+    let ended = session.run_before_trail(script, results);
     gate.ending();
     let class = match ended {
         Ok(Cut::No) => Ok(Class::Completed),
@@ -134,21 +139,20 @@ pub(crate) fn run_script(
         class,
         detail,
         wall_us: deadline.elapsed_us(),
-        product,
     })
 }
 
 #[cfg(not(feature = "sql"))]
-fn run_sql(_: &[u8], _: &Job, _: &Arc<Gate>) -> Result<Ended, RuntimeError> {
+fn run_sql(_: &[u8], _: &Job, _: &Arc<Gate>, _: &mut Product) -> Result<Ended, RuntimeError> {
     Err(RuntimeError::Unsupported("SQL"))
 }
 
 #[cfg(feature = "wasm")]
-fn run_wasm(module: &[u8], job: &Job, gate: &Arc<Gate>) -> Result<Ended, RuntimeError> {
-    crate::wasm::run(module, job, gate)
+fn run_wasm(module: &[u8], job: &Job, gate: &Arc<Gate>, product: &mut Product) -> Result<Ended, RuntimeError> {
+    crate::wasm::run(module, job, gate, product)
 }
 
 #[cfg(not(feature = "wasm"))]
-fn run_wasm(_: &[u8], _: &Job, _: &Arc<Gate>) -> Result<Ended, RuntimeError> {
+fn run_wasm(_: &[u8], _: &Job, _: &Arc<Gate>, _: &mut Product) -> Result<Ended, RuntimeError> {
     Err(RuntimeError::Unsupported("WebAssembly"))
 }

@@ -36,6 +36,10 @@ pub(crate) struct Gate {
     layers: Layers,
     /// Whether the book has a refusal, for those who ask often.
     is_refused: AtomicBool,
+    /// Whether a guest was admitted whose run the book has not begun yet.
+    is_another: AtomicBool,
+    /// Whether the book has as many lines as it may have.
+    is_full: AtomicBool,
     book: Mutex<Book>,
     listener: Box<dyn Listener>,
     is_ending: AtomicBool,
@@ -71,6 +75,17 @@ impl Book {
         self.lines.len() - 1
     }
 
+    /// Begins the run of another guest: nothing of the one before is in its trail or held against it.
+    fn begin(&mut self) {
+        self.run += 1;
+        self.trail.clear();
+        self.dropped = 0;
+        self.refusal = None;
+        self.closing.clear();
+        self.write(ADMITTED);
+        self.write(STARTED);
+    }
+
     /// Writes a line to the trail, unless it is there.
     fn write(&mut self, number: usize) {
         match self.lines.get_mut(number) {
@@ -81,6 +96,19 @@ impl Book {
             }
             None => self.dropped += 1,
         }
+    }
+
+    /// The trail. One that is like the one read before is that one.
+    fn read_trail(&mut self) -> Trail {
+        let is_plain = self.refusal.is_none() && self.closing.is_empty() && self.dropped == 0;
+        if is_plain && self.trail == self.read.0 && !self.trail.is_empty() {
+            return self.read.1.clone();
+        }
+        let trail = self.as_trail();
+        if is_plain {
+            self.read = (self.trail.clone(), trail.clone());
+        }
+        trail
     }
 
     fn as_trail(&self) -> Trail {
@@ -125,6 +153,8 @@ impl Gate {
             plan,
             layers,
             is_refused: AtomicBool::new(false),
+            is_another: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
             book: Mutex::new(book),
             listener,
             is_ending: AtomicBool::new(false),
@@ -136,21 +166,17 @@ impl Gate {
     /// [`Allowed`] before must not be repeated.
     #[cfg(feature = "sql")]
     pub(crate) fn admit_another(&self) -> bool {
-        let mut book = self.book();
-        let is_full = book.lines.len() >= MOST_REMEMBERED;
+        self.is_refused.store(false, Ordering::Release);
+        // Whoever opens the book next begins the run in it: most runs open it once, at their end.
+        self.is_another.store(true, Ordering::Release);
+        let is_full = self.is_full.load(Ordering::Acquire);
         if is_full {
+            let mut book = self.book();
+            self.is_full.store(false, Ordering::Release);
             book.lines.truncate(STARTED + 1);
             book.questions.clear();
             book.read = Default::default();
         }
-        book.run += 1;
-        book.trail.clear();
-        book.dropped = 0;
-        book.refusal = None;
-        book.closing.clear();
-        self.is_refused.store(false, Ordering::Release);
-        book.write(ADMITTED);
-        book.write(STARTED);
         is_full
     }
 
@@ -206,6 +232,9 @@ impl Gate {
                     allowed: decision.allowed,
                     policies: decision.policies,
                 });
+                if book.lines.len() >= MOST_REMEMBERED {
+                    self.is_full.store(true, Ordering::Release);
+                }
                 if decision.allowed {
                     book.questions.insert(key, number);
                 }
@@ -250,7 +279,8 @@ impl Gate {
 
     /// Tells that no more of the guest is executed: it ended, or a layer stops it now.
     pub(crate) fn ending(&self) {
-        if !self.is_ending.swap(true, Ordering::Relaxed) {
+        // Looking costs less than swapping, and every run of a session but the first finds it set.
+        if !self.is_ending.load(Ordering::Relaxed) && !self.is_ending.swap(true, Ordering::Relaxed) {
             self.listener.ending();
         }
     }
@@ -288,23 +318,35 @@ impl Gate {
         self.book().refusal.clone()
     }
 
-    /// The trail of this run. One that is like the one read before is that one.
+    /// The trail of this run.
     pub(crate) fn trail(&self) -> Trail {
+        self.book().read_trail()
+    }
+
+    /// Whether nothing was asked, written or refused since another guest was admitted.
+    #[cfg(feature = "sql")]
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.is_another.load(Ordering::Acquire)
+    }
+
+    /// The trail of this run, with what the plan allowed before and was done again: [`Gate::repeat`].
+    #[cfg(feature = "sql")]
+    pub(crate) fn trail_with(&self, allowed: &[Allowed]) -> Trail {
         let mut book = self.book();
-        let is_plain = book.refusal.is_none() && book.closing.is_empty() && book.dropped == 0;
-        if is_plain && book.trail == book.read.0 && !book.trail.is_empty() {
-            return book.read.1.clone();
+        for &Allowed(number) in allowed {
+            book.write(number);
         }
-        let trail = book.as_trail();
-        if is_plain {
-            book.read = (book.trail.clone(), trail.clone());
-        }
-        trail
+        book.read_trail()
     }
 
     // A panic while the book was open leaves at worst a missing line; the refusal it guards stays readable.
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_another.load(Ordering::Acquire) {
+            self.is_another.store(false, Ordering::Release);
+            book.begin();
+        }
+        book
     }
 }
 

@@ -6,6 +6,8 @@ use crate::gate::beyond;
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
 use crate::request::{Guest, Request};
+#[cfg(feature = "sql")]
+use crate::sql::Glanced;
 
 /// The least of each meter that any SQL statement needs and SQLite can enforce. SQLite reads a zero in some of them
 /// as "no limit", raises `SQLITE_LIMIT_LENGTH` to 30, and its parser's stack starts with 50 entries, so a smaller bound
@@ -53,9 +55,9 @@ pub(crate) fn refusal(request: &Request, plan: &Plan) -> Option<Refusal> {
 
 /// Why a script of a kept connection must not run, if so, where its plan lets any run: [`statement_refusal`].
 #[cfg(feature = "sql")]
-pub(crate) fn script_refusal(script: &str, plan: &Plan) -> Option<Refusal> {
-    size_refusal(script.len(), 0, plan)
-        .or_else(|| bytes_refusal(script.as_bytes()))
+pub(crate) fn script_refusal(script: &Glanced<'_>, plan: &Plan) -> Option<Refusal> {
+    size_refusal(script.text().len(), 0, plan)
+        .or_else(|| nul_refusal(script.text().as_bytes()))
         .or_else(|| crate::sql::keywords::refusal(script, plan))
 }
 
@@ -68,7 +70,7 @@ pub(crate) fn statement_refusal(plan: &Plan) -> Option<Refusal> {
 /// Why the words of a script keep it from running, if they do.
 #[cfg(feature = "sql")]
 pub(crate) fn keyword_refusal(script: &[u8], plan: &Plan) -> Option<Refusal> {
-    crate::sql::keywords::refusal(std::str::from_utf8(script).ok()?, plan)
+    crate::sql::keywords::refusal(&Glanced::of(std::str::from_utf8(script).ok()?), plan)
 }
 
 #[cfg(not(feature = "sql"))]
@@ -91,18 +93,26 @@ fn size_refusal(guest: usize, input: usize, plan: &Plan) -> Option<Refusal> {
 }
 
 fn bytes_refusal(script: &[u8]) -> Option<Refusal> {
-    let malformed = |detail: String| Refusal::by(Layer::Screen, Class::GuestMalformed, detail);
-    // SQLite stops reading at a NUL, so what stands after one would be run by nobody and read by everybody.
-    if script.contains(&0)
-        && let Some(at) = script.iter().position(|&byte| byte == 0)
-    {
-        return Some(malformed(format!("the script has a NUL at byte {at}")));
+    nul_refusal(script).or_else(|| {
+        let invalid = std::str::from_utf8(script).err()?;
+        Some(malformed(format!(
+            "the script is not UTF-8 at byte {}",
+            invalid.valid_up_to()
+        )))
+    })
+}
+
+/// SQLite stops reading at a NUL, so what stands after one would be run by nobody and read by everybody.
+fn nul_refusal(script: &[u8]) -> Option<Refusal> {
+    if !script.contains(&0) {
+        return None;
     }
-    let invalid = std::str::from_utf8(script).err()?;
-    Some(malformed(format!(
-        "the script is not UTF-8 at byte {}",
-        invalid.valid_up_to()
-    )))
+    let at = script.iter().position(|&byte| byte == 0)?;
+    Some(malformed(format!("the script has a NUL at byte {at}")))
+}
+
+fn malformed(detail: String) -> Refusal {
+    Refusal::by(Layer::Screen, Class::GuestMalformed, detail)
 }
 
 fn need_refusal(needs: &[(Meter, u64, Class)], bound: impl Fn(Meter) -> Bound) -> Option<Refusal> {

@@ -8,13 +8,13 @@ use stockade_policies::{Meter, Plan};
 
 use crate::deadline::Deadline;
 use crate::error::RuntimeError;
-use crate::execute::{outcome, run_script};
+use crate::execute::{Ended, outcome, run_script};
 use crate::gate::Gate;
 use crate::layer::Layers;
-use crate::outcome::{Class, Outcome, Refusal};
+use crate::outcome::{Class, Outcome, Product, Refusal, StatementResult};
 use crate::runtime::admitted;
 use crate::screen;
-use crate::sql::Session;
+use crate::sql::{Glanced, Session};
 use crate::ticker;
 
 /// A governed connection that stays open: [`Runtime::open`](crate::Runtime::open).
@@ -78,7 +78,8 @@ impl SqlSession {
     /// # Errors
     /// [`RuntimeError`] where we do not know what the guest did: the database is busy or corrupt. The session can go on.
     pub fn run(&mut self, script: &str) -> Result<Outcome, RuntimeError> {
-        let screened = if self.session.has_just_run(script) {
+        let script = &Glanced::of(script);
+        let screened = if self.session.has_just_run(script.text()) {
             None
         } else {
             screen::script_refusal(script, self.gate.plan()).or_else(|| self.refusal.clone())
@@ -91,26 +92,40 @@ impl SqlSession {
         Ok(outcome)
     }
 
-    fn run_screened(&mut self, script: &str) -> Result<Outcome, RuntimeError> {
-        let guarded = || {
-            let deadline = Deadline::start_by(self.clock.ticker(), self.gate.bound(Meter::Elapse));
-            if let Some(refusal) = self.session.admit(deadline)? {
-                // The clock is dead.
-                return Ok(Outcome::refused(refusal, admitted(self.gate.plan())));
-            }
-            let ended = run_script(&self.session, script, &self.gate, deadline);
-            let rolled_back = self.session.roll_back();
-            let ended = ended?;
-            rolled_back?;
-            Ok(outcome(&self.gate, ended))
+    fn run_screened(&mut self, script: &Glanced<'_>) -> Result<Outcome, RuntimeError> {
+        let mut product = Product::default();
+        let guarded = || self.run_guest(script, &mut product.statements);
+        let run = if self.is_broken {
+            None
+        } else {
+            catch_unwind(AssertUnwindSafe(guarded)).ok()
         };
-        let is_fit = !self.is_broken;
-        let run = is_fit.then(|| catch_unwind(AssertUnwindSafe(guarded)).ok()).flatten();
-        run.unwrap_or_else(|| {
-            self.is_broken = true;
-            let refusal =
-                Refusal::own_failure(Class::HostInternal, "the guard failed while a guest of the session ran");
-            Ok(Outcome::refused(refusal, admitted(self.gate.plan())))
-        })
+        let refusal = match run {
+            Some(Ok(Ok(ended))) => return Ok(outcome(&self.gate, ended, product, || self.session.trail())),
+            Some(Ok(Err(refusal))) => refusal,
+            Some(Err(unknown)) => return Err(unknown),
+            None => {
+                self.is_broken = true;
+                Refusal::own_failure(Class::HostInternal, "the guard failed while a guest of the session ran")
+            }
+        };
+        Ok(Outcome::refused(refusal, admitted(self.gate.plan())))
+    }
+
+    /// How the guest ended, or why it must not begin: the clock is dead.
+    fn run_guest(
+        &self,
+        script: &Glanced<'_>,
+        results: &mut Vec<StatementResult>,
+    ) -> Result<Result<Ended, Refusal>, RuntimeError> {
+        let deadline = Deadline::start_by(self.clock.ticker(), self.gate.bound(Meter::Elapse));
+        if let Some(refusal) = self.session.admit(deadline)? {
+            return Ok(Err(refusal));
+        }
+        let ended = run_script(&self.session, script, &self.gate, deadline, results);
+        let rolled_back = self.session.roll_back();
+        let ended = ended?;
+        rolled_back?;
+        Ok(Ok(ended))
     }
 }

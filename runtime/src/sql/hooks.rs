@@ -20,6 +20,7 @@ use super::unreported::{Replacing, Told};
 use crate::deadline::Deadline;
 use crate::gate::{Allowed, Gate};
 use crate::outcome::Refusal;
+use crate::trail::Trail;
 
 /// Opcodes between two looks at the clock. 1000 cost about 1 % of a scan, and are reached in well under a millisecond unless
 /// single opcodes do the work. Where each makes a megabyte, 4000 are more than a second.
@@ -41,8 +42,10 @@ pub(super) struct Hooks {
     replacing: RefCell<Replacing>,
     told: RefCell<Told>,
     answers: RefCell<Answers>,
-    /// What was allowed of the statement that is being compiled.
+    /// What was allowed of the statement that is being compiled or run, or of all that were run so far of a kept script.
     allowed: RefCell<Vec<Allowed>>,
+    /// How much of that is in the trail.
+    written: Cell<usize>,
     does: Cell<Does>,
     /// The statement that is being run, or null.
     running: AtomicPtr<ffi::sqlite3_stmt>,
@@ -85,6 +88,7 @@ impl Hooks {
             told: RefCell::default(),
             answers: RefCell::default(),
             allowed: RefCell::default(),
+            written: Cell::new(0),
             does: Cell::new(Does::Rows),
             running: AtomicPtr::new(std::ptr::null_mut()),
             is_stale: Cell::new(false),
@@ -96,10 +100,11 @@ impl Hooks {
         self.deadline.get().is_really_over()
     }
 
-    /// Sets the deadline of the guest to come.
-    pub(super) fn set_deadline(&self, deadline: Deadline) {
+    /// Tells that another guest begins, and when its time is up. What was allowed of the one before is none of its trail's.
+    pub(super) fn next_guest(&self, deadline: Deadline) {
         self.deadline.set(deadline);
         self.looks.set(0);
+        self.forget_allowed();
     }
 
     /// The name whose read was denied only because nobody knew whether it is a table.
@@ -112,30 +117,45 @@ impl Hooks {
         self.nameless.borrow_mut().not_in_schema.insert(name);
     }
 
-    /// Forgets what was told of the last statement: the next one may find another schema.
+    /// Forgets what was told of the last statement: the next one may find another schema. It is to be compiled then.
     pub(super) fn next_statement(&self) {
         self.nameless.borrow_mut().not_in_schema.clear();
-        self.begin_compiling();
     }
 
     /// Tells that a statement is about to be compiled, perhaps once more.
     pub(super) fn begin_compiling(&self) {
         self.nameless.borrow_mut().unresolved = None;
-        self.allowed.borrow_mut().clear();
         self.answers.borrow_mut().next_statement();
+        self.write_allowed();
+        self.forget_allowed();
         self.does.set(Does::Rows);
     }
 
-    /// Writes to the trail what was allowed of the statement that was compiled, and tells what it was.
-    pub(super) fn take_allowed(&self) -> Vec<Allowed> {
-        let allowed = std::mem::take(&mut *self.allowed.borrow_mut());
-        self.gate.repeat(&allowed);
-        allowed
+    fn forget_allowed(&self) {
+        self.allowed.borrow_mut().clear();
+        self.written.set(0);
     }
 
-    /// Gives back what [`Hooks::take_allowed`] took, as room for the next statement's.
-    pub(super) fn reuse(&self, allowed: Vec<Allowed>) {
-        *self.allowed.borrow_mut() = allowed;
+    /// What was allowed of the statement that was compiled.
+    pub(super) fn allowed(&self) -> Vec<Allowed> {
+        self.allowed.borrow().clone()
+    }
+
+    /// Writes to the trail what was allowed and is not there yet. Whoever asks the gate must do so before, so that the trail is
+    /// in order.
+    pub(super) fn write_allowed(&self) {
+        let allowed = self.allowed.borrow();
+        let unwritten = allowed.get(self.written.replace(allowed.len())..).unwrap_or_default();
+        if !unwritten.is_empty() {
+            self.gate.repeat(unwritten);
+        }
+    }
+
+    /// The trail, with all that was allowed.
+    pub(super) fn trail(&self) -> Trail {
+        let allowed = self.allowed.borrow();
+        let unwritten = allowed.get(self.written.replace(allowed.len())..).unwrap_or_default();
+        self.gate.trail_with(unwritten)
     }
 
     /// Whether a statement that may bring other tables was compiled since this was last asked.
@@ -148,10 +168,15 @@ impl Hooks {
         self.is_stale.replace(false)
     }
 
-    /// Tells that a statement is about to run that was compiled before.
-    pub(super) fn resume(&self, does: Does) {
-        self.allowed.borrow_mut().clear();
+    /// Tells that a statement is about to run that was compiled before, what it does, and what was allowed of it then.
+    pub(super) fn resume(&self, does: Does, again: &[Allowed]) {
+        self.allowed.borrow_mut().extend_from_slice(again);
         self.does.set(does);
+    }
+
+    /// Whether nothing was allowed but what [`Hooks::resume`] was told, this much. Virtual tables compile while a statement runs.
+    pub(super) fn has_only_resumed(&self, count: usize) -> bool {
+        self.allowed.borrow().len() == count
     }
 
     /// What the statement does that was compiled, or has run, last. Where others were compiled while it ran, those of a virtual
@@ -167,10 +192,6 @@ impl Hooks {
         self.running.store(statement.as_ptr(), Ordering::Relaxed);
         let ended = run(statement);
         self.running.store(std::ptr::null_mut(), Ordering::Relaxed);
-        if self.does.get() == Does::Other {
-            // What was compiled meanwhile.
-            self.gate.repeat(&self.allowed.borrow());
-        }
         ended
     }
 
@@ -199,6 +220,7 @@ impl Hooks {
     pub(super) fn order_refusal(&self, trees: &[Root]) -> Option<Refusal> {
         let told = self.told.borrow();
         let column = told.by_order(trees)?;
+        self.write_allowed();
         let why = "rows come in its order, by an index: write `not indexed` after the table";
         Some(authorizer::deny_told(&self.gate, column, why))
     }
@@ -217,13 +239,14 @@ impl Hooks {
             self.add_allowed(allowed);
             return true;
         }
-        // The trail is in order.
-        self.gate.repeat(&self.allowed.borrow());
+        self.write_allowed();
         let reported = Reported::of(report);
         let Some(allowed) = self.asks(&reported) else {
             return false;
         };
         self.add_allowed(&allowed);
+        // The gate wrote them.
+        self.written.set(self.allowed.borrow().len());
         match reported.does() {
             Does::Rows if reported.nameless_read().is_none() => self.answers.borrow_mut().remember(report, allowed),
             Does::Rows => {}

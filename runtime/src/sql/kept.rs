@@ -9,6 +9,7 @@
 use super::hooks::Does;
 use super::statement::Statement;
 use crate::gate::Allowed;
+use crate::trail::Trail;
 
 /// Places. Each holds one script.
 const PLACES: usize = 1 << PLACE_BITS;
@@ -37,6 +38,8 @@ struct Place {
 pub(super) struct Script {
     text: Box<str>,
     pub parts: Vec<Part>,
+    /// The trail of a run of it, to its end, in which nothing was asked.
+    pub trail: Option<Trail>,
 }
 
 /// One statement of a script.
@@ -95,14 +98,14 @@ impl Kept {
         last.is_some_and(|script| &*script.text == text)
     }
 
-    /// Keeps a script that was taken.
-    pub(super) fn put_back(&mut self, script: Box<Script>) {
-        if let Some(place) = self.places.get_mut(self.last) {
     /// The script that ran last of those that are kept.
     pub(super) fn last(&mut self) -> Option<&mut Script> {
         self.places.get_mut(self.last)?.script.as_deref_mut()
     }
 
+    /// Keeps a script that was taken.
+    pub(super) fn put_back(&mut self, script: Box<Script>) {
+        if let Some(place) = self.places.get_mut(self.last) {
             place.script = Some(script);
         }
     }
@@ -116,6 +119,7 @@ impl Kept {
             place.script = Some(Box::new(Script {
                 text: text.into(),
                 parts,
+                trail: None,
             }));
         }
     }
@@ -140,10 +144,6 @@ impl Place {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use rusqlite::Connection;
-
 /// A number by which a text is told from most others. A guest can find two texts with one number, and what it gains is that
 /// they take turns in its own place: what is run is known by its whole text.
 fn mark(text: &str) -> u64 {
@@ -163,6 +163,10 @@ fn mark(text: &str) -> u64 {
 fn index(mark: u64) -> usize {
     usize::try_from(mark >> (u64::BITS - PLACE_BITS)).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
 
     use super::*;
 

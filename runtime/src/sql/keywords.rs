@@ -6,7 +6,8 @@
 
 use stockade_policies::{Action, Meter, Plan, Question, Resource, SqlAction};
 
-use super::tokens::{Token, has_any, tokens};
+use super::glance::Glanced;
+use super::tokens::{Token, Words, tokens};
 use crate::gate::beyond;
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal};
@@ -82,7 +83,7 @@ const FUNCTIONS: &[&str] = &[
 const TABLES: &[&str] = &["sqlite_dbpage"];
 
 /// The first words of all of these: what has none of them needs no closer look.
-const WORDS: &[&str] = &[
+pub(super) const WORDS: &[&str] = &[
     "alter",
     "analyze",
     "attach",
@@ -111,23 +112,25 @@ const WORDS: &[&str] = &[
     "writefile",
     "zipfile",
 ];
+static CLOSER_LOOK: Words = Words::new(WORDS);
 
 /// Why the script must not reach SQLite, if so.
-pub(crate) fn refusal(script: &str, plan: &Plan) -> Option<Refusal> {
+pub(crate) fn refusal(script: &Glanced<'_>, plan: &Plan) -> Option<Refusal> {
+    let text = script.text();
     let longest = plan.bound(Meter::SqlSqlLength);
     // It is handed to SQLite whole. What is too long for that is too long to be looked at.
-    if !longest.permits(script.len() as u64) {
+    if !longest.permits(text.len() as u64) {
         let detail = format!(
             "{}, and {} were given",
             beyond(Meter::SqlSqlLength, longest),
-            script.len()
+            text.len()
         );
         return Some(Refusal::by(Layer::Screen, Class::LimitSqlLength, detail));
     }
-    if !has_any(script, WORDS) {
+    if script.is_plain() || !CLOSER_LOOK.are_in(text) {
         return None;
     }
-    let tokens = tokens(script);
+    let tokens = tokens(text);
     statement_refusal(&tokens, plan)
         .or_else(|| function_refusal(&tokens, plan))
         .or_else(|| table_refusal(&tokens, plan))
@@ -357,7 +360,7 @@ mod tests {
     fn refused(profile: &str, script: &str) -> Option<Class> {
         let policies = PolicyStore::stock().unwrap();
         let plan = policies.plan(&Principal::caller("guest", profile)).unwrap();
-        refusal(script, &plan).map(|refusal| refusal.class)
+        refusal(&Glanced::of(script), &plan).map(|refusal| refusal.class)
     }
 
     #[track_caller]

@@ -12,19 +12,22 @@ use rusqlite::Connection;
 use stockade_policies::{Bound, Meter};
 
 use self::asked::Asked;
+use super::glance::Glanced;
 use super::hooks::{Does, Hooks};
 use super::kept::{Kept, Known, Part, Script};
 use super::limits;
 use super::refusal::{self, Phase};
 use super::rows::{Spent, step};
 use super::statement::{Compiled, Statement};
+use super::tokens::Words;
 use super::unreported::{self, Unreported};
-use super::{authorizer, files, functions, tokens};
+use super::{authorizer, files, functions};
 use crate::deadline::Deadline;
 use crate::error::RuntimeError;
 use crate::gate::{Gate, beyond};
 use crate::layer::Layer;
 use crate::outcome::{Class, Refusal, StatementResult};
+use crate::trail::Trail;
 
 /// How long to wait for a lock that somebody else holds on the database: SQLite looks at no deadline meanwhile.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
@@ -34,6 +37,9 @@ const MOST_PAGES: i64 = 4_294_967_294;
 
 /// How often a statement is compiled again because others change the schema meanwhile.
 const MOST_TRIES: u32 = 8;
+
+/// The only SQL that changes a limit.
+static PRAGMA: Words = Words::new(&["pragma"]);
 
 /// Why a script stopped before its end.
 pub(crate) enum Stop {
@@ -66,6 +72,8 @@ pub(crate) struct Session {
     asked: RefCell<Option<Vec<Asked>>>,
     /// Whether limits were lifted and lowered since they were last read.
     were_limits_set: Cell<bool>,
+    /// Whether the script that ran last was a kept one, ran to its end, and had nothing compiled on the way.
+    has_run_kept: Cell<bool>,
     /// Whether a guest was refused for another limit of pages, which is in force.
     has_other_cap: Cell<bool>,
 }
@@ -127,6 +135,7 @@ impl Session {
             spent: RefCell::default(),
             asked: RefCell::default(),
             were_limits_set: Cell::new(false),
+            has_run_kept: Cell::new(false),
             has_other_cap: Cell::new(false),
         };
         session.connection.busy_timeout(LONGEST_WAIT).map_err(unusable)?;
@@ -148,7 +157,7 @@ impl Session {
             self.kept.borrow_mut().clear();
             self.hooks.forget();
         }
-        self.hooks.set_deadline(deadline);
+        self.hooks.next_guest(deadline);
         self.deadline.set(deadline);
         *self.spent.borrow_mut() = Spent::default();
         Ok(self.time_is_up())
@@ -226,8 +235,38 @@ impl Session {
     }
 
     /// Runs every statement of `script`, and adds their results to `results`.
-    pub(crate) fn run(&self, script: &str, results: &mut Vec<StatementResult>) -> Result<Cut, Stop> {
-        let known = self.kept.borrow_mut().take(script);
+    pub(crate) fn run(&self, script: &Glanced<'_>, results: &mut Vec<StatementResult>) -> Result<Cut, Stop> {
+        let ended = self.run_before_trail(script, results);
+        self.write_allowed();
+        ended
+    }
+
+    /// Writes to the trail what was allowed of the last statement.
+    pub(crate) fn write_allowed(&self) {
+        self.hooks.write_allowed();
+    }
+
+    /// The trail, with what was allowed of the last statement. A kept script that ran to its end without a question leaves the
+    /// trail that it left before.
+    pub(crate) fn trail(&self) -> Trail {
+        if !self.has_run_kept.get() || !self.gate.is_untouched() {
+            return self.hooks.trail();
+        }
+        let mut kept = self.kept.borrow_mut();
+        match kept.last() {
+            Some(script) => script.trail.get_or_insert_with(|| self.hooks.trail()).clone(),
+            None => self.hooks.trail(),
+        }
+    }
+
+    /// The same, for who asks for the trail here, or has what was allowed of the last statement written to it.
+    pub(crate) fn run_before_trail(
+        &self,
+        script: &Glanced<'_>,
+        results: &mut Vec<StatementResult>,
+    ) -> Result<Cut, Stop> {
+        self.has_run_kept.set(false);
+        let known = self.kept.borrow_mut().take(script.text());
         let ended = match known {
             Known::Script(kept) => self.run_kept(kept, script, results),
             Known::SeenBefore => self.run_text(script, 0, true, results),
@@ -241,11 +280,15 @@ impl Session {
     }
 
     /// Runs a script that is compiled already.
-    fn run_kept(&self, mut kept: Box<Script>, script: &str, results: &mut Vec<StatementResult>) -> Result<Cut, Stop> {
+    fn run_kept(
+        &self,
+        mut kept: Box<Script>,
+        script: &Glanced<'_>,
+        results: &mut Vec<StatementResult>,
+    ) -> Result<Cut, Stop> {
         let mut cut = Cut::No;
         for part in &mut kept.parts {
-            self.gate.repeat(&part.allowed);
-            self.hooks.resume(part.does);
+            self.hooks.resume(part.does, &part.allowed);
             match self.execute(&mut part.statement, &part.columns, part.is_read_only, false, results)? {
                 Ended::Cut(Cut::No) => {}
                 Ended::Cut(at) => {
@@ -260,6 +303,9 @@ impl Session {
                 }
             }
         }
+        let resumed = kept.parts.iter().map(|part| part.allowed.len()).sum();
+        self.has_run_kept
+            .set(cut == Cut::No && self.hooks.has_only_resumed(resumed));
         self.kept.borrow_mut().put_back(kept);
         Ok(cut)
     }
@@ -267,13 +313,13 @@ impl Session {
     /// Runs a script from where it is not compiled yet.
     fn run_text(
         &self,
-        script: &str,
+        glanced: &Glanced<'_>,
         start: usize,
         is_to_keep: bool,
         results: &mut Vec<StatementResult>,
     ) -> Result<Cut, Stop> {
-        let is_plain = unreported::is_plain(script);
-        let has_pragma = !is_plain && tokens::has_any(script, &["pragma"]);
+        let (script, is_plain) = (glanced.text(), glanced.is_plain());
+        let has_pragma = !is_plain && PRAGMA.are_in(script);
         let mut text = Text {
             script,
             unreported: (!is_plain && self.gate.has(Layer::Authorizer))
@@ -351,7 +397,7 @@ impl Session {
                 statement,
                 columns,
                 does,
-                allowed: self.hooks.take_allowed(),
+                allowed: self.hooks.allowed(),
                 start: text.start,
             }),
             _ => text.parts = None,
@@ -411,13 +457,12 @@ impl Session {
         loop {
             self.hooks.begin_compiling();
             let compiled = self.compile_once(rest, text.parts.is_some());
-            // The decisions stand in the trail, whatever becomes of the statement.
-            let allowed = self.hooks.take_allowed();
-            self.hooks.reuse(allowed);
             let error = match compiled {
                 Ok(compiled) => return Ok(compiled),
                 Err(error) => error,
             };
+            // The decisions stand in the trail, whatever becomes of the statement.
+            self.hooks.write_allowed();
             // Each turn compiles the same statement again, and knows one more of the names in it.
             match self.hooks.take_unresolved() {
                 Some(name) if !self.is_in_schema(&name) => self.hooks.is_not_in_schema(name),

@@ -146,31 +146,85 @@ fn is_word(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '_' | '$') || !character.is_ascii()
 }
 
-/// Whether one of `words`, which are lower-case letters and underscores and in order, begins anywhere in `text` where no word
-/// goes on. No token is taken for what it is, so this finds too much and never too little.
-pub(super) fn has_any(text: &str, words: &[&str]) -> bool {
-    let text = text.as_bytes();
-    let initial = |word: &&str| word.bytes().next();
-    let mut follows_letter = false;
-    text.iter().enumerate().any(|(at, byte)| {
-        let is_letter = byte.is_ascii_alphabetic();
-        let begins = is_letter && !follows_letter;
-        follows_letter = is_letter;
-        if !begins {
-            return false;
-        }
-        let first = Some(byte.to_ascii_lowercase());
-        let likely = words
-            .get(words.partition_point(|word| initial(word) < first)..)
-            .unwrap_or_default();
-        let mut likely = likely.iter().take_while(|word| initial(word) == first);
-        likely.any(|word| begins_with(text.get(at..), word))
-    })
+/// Words to look for in a text.
+pub(super) struct Words {
+    words: &'static [&'static str],
+    /// How many of them come before those that begin with each letter, and how many there are.
+    starts: [u8; 27],
 }
 
-fn begins_with(text: Option<&[u8]>, word: &str) -> bool {
-    let start = text.and_then(|text| text.get(..word.len()));
-    start.is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
+impl Words {
+    /// These words, which are lower-case letters and underscores, and in the order of their first letters.
+    #[expect(
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "where it goes wrong, nothing is compiled"
+    )]
+    pub(super) const fn new(words: &'static [&'static str]) -> Self {
+        let mut starts = [0; 27];
+        let (mut letter, mut at) = (0, 0);
+        while letter < 26 {
+            starts[letter] = at as u8;
+            while at < words.len() && words[at].as_bytes()[0] == b'a' + letter as u8 {
+                at += 1;
+            }
+            letter += 1;
+        }
+        starts[26] = at as u8;
+        assert!(at == words.len() && at < 256, "too many words, or not in order");
+        Self { words, starts }
+    }
+
+    /// Whether one of them begins anywhere in `text` where no word goes on. No token is taken for what it is, so this finds too
+    /// much and never too little.
+    pub(super) fn are_in(&self, text: &str) -> bool {
+        let mut rest = text.as_bytes();
+        let mut follows_letter = false;
+        while let [byte, after @ ..] = rest {
+            // A letter's place in the alphabet; beyond that for what is none.
+            let letter = (byte | 0x20).wrapping_sub(b'a');
+            let is_letter = letter < 26;
+            if is_letter && !follows_letter && self.beginning_with(letter).iter().any(|word| begins_with(rest, word)) {
+                return true;
+            }
+            follows_letter = is_letter;
+            rest = after;
+        }
+        false
+    }
+
+    /// Those that begin with a letter, `a` being 0.
+    fn beginning_with(&self, letter: u8) -> &[&'static str] {
+        let letter = usize::from(letter);
+        let range = self.starts.get(letter).zip(self.starts.get(letter + 1));
+        range
+            .and_then(|(from, to)| self.words.get(usize::from(*from)..usize::from(*to)))
+            .unwrap_or_default()
+    }
+}
+
+/// Two lists of words as [`Words`] wants them, in one.
+#[expect(clippy::indexing_slicing, reason = "where it goes wrong, nothing is compiled")]
+pub(super) const fn merged<const N: usize>(some: &[&'static str], more: &[&'static str]) -> [&'static str; N] {
+    let mut all = [""; N];
+    let (mut from_some, mut from_more) = (0, 0);
+    while from_some + from_more < N {
+        let is_from_some = from_more == more.len()
+            || (from_some < some.len() && some[from_some].as_bytes()[0] <= more[from_more].as_bytes()[0]);
+        all[from_some + from_more] = if is_from_some { some[from_some] } else { more[from_more] };
+        if is_from_some {
+            from_some += 1;
+        } else {
+            from_more += 1;
+        }
+    }
+    all
+}
+
+fn begins_with(text: &[u8], word: &str) -> bool {
+    let mut letters = text.iter().map(u8::to_ascii_lowercase);
+    // The second letter mostly tells that it does not.
+    word.bytes().all(|letter| letters.next() == Some(letter))
 }
 
 #[cfg(test)]

@@ -281,7 +281,7 @@ mod database {
     use crate::layer::Layer;
     use crate::outcome::{Class, Refusal, SqlValue, StatementResult};
     use crate::screen;
-    use crate::sql::{self, Cut, Session};
+    use crate::sql::{self, Cut, Glanced, Session};
     use crate::wasm::bridge::Bridge;
     use crate::wasm::handover::hand_over;
 
@@ -340,7 +340,7 @@ mod database {
             None => Session::open(host.database.as_deref(), &host.gate, host.deadline).map_err(Stop::Unknown)?,
         };
         let mut results = Vec::new();
-        let ended = session.run(script, &mut results);
+        let ended = session.run(&Glanced::of(script), &mut results);
         host.session = Some(session);
         match ended {
             Ok(Cut::No) => Ok(Some(results)),

@@ -29,8 +29,8 @@ use crate::request::Request;
 /// What `run` and `_start` are tried for where the caller names no export.
 const DEFAULT_EXPORTS: [&str; 2] = ["run", "_start"];
 
-/// Compiles or loads, links and runs a module.
-pub(crate) fn run(bytes: &[u8], job: &Job, gate: &Arc<Gate>) -> Result<Ended, RuntimeError> {
+/// Compiles or loads, links and runs a module. What it hands back is added to `product`.
+pub(crate) fn run(bytes: &[u8], job: &Job, gate: &Arc<Gate>, product: &mut Product) -> Result<Ended, RuntimeError> {
     let stopping = if gate.has(Layer::Deadline) {
         Stopping::Page
     } else {
@@ -38,7 +38,7 @@ pub(crate) fn run(bytes: &[u8], job: &Job, gate: &Arc<Gate>) -> Result<Ended, Ru
     };
     let (request, time) = (&job.request, job.time_left());
     match &job.code {
-        Code::Compile => run_stopping(bytes, request, gate, time, stopping),
+        Code::Compile => run_stopping(bytes, request, gate, time, stopping, product),
         Code::CompileAndKeep => {
             let compiled = compile(bytes, gate, stopping)?;
             if let Ok((program, counts)) = &compiled
@@ -46,9 +46,9 @@ pub(crate) fn run(bytes: &[u8], job: &Job, gate: &Arc<Gate>) -> Result<Ended, Ru
             {
                 gate.compiled(code);
             }
-            run_program(compiled.map(|(program, _)| program), request, gate, time)
+            run_program(compiled.map(|(program, _)| program), request, gate, time, product)
         }
-        Code::Load(artefact) => run_program(keep::load(artefact, gate)?, request, gate, time),
+        Code::Load(artefact) => run_program(keep::load(artefact, gate)?, request, gate, time, product),
     }
 }
 
@@ -59,9 +59,10 @@ pub(super) fn run_stopping(
     gate: &Arc<Gate>,
     time: Option<Duration>,
     stopping: Stopping,
+    product: &mut Product,
 ) -> Result<Ended, RuntimeError> {
     let compiled = compile(bytes, gate, stopping)?;
-    run_program(compiled.map(|(program, _)| program), request, gate, time)
+    run_program(compiled.map(|(program, _)| program), request, gate, time, product)
 }
 
 fn run_program(
@@ -69,6 +70,7 @@ fn run_program(
     request: &Request,
     gate: &Arc<Gate>,
     time: Option<Duration>,
+    product: &mut Product,
 ) -> Result<Ended, RuntimeError> {
     let program = match program {
         Ok(program) => program,
@@ -94,7 +96,7 @@ fn run_program(
         deadline: Deadline::after(time),
     };
     gate.started();
-    guest.run_on_its_own_stack()
+    guest.run_on_its_own_stack(product)
 }
 
 fn before_start(refusal: Refusal) -> Ended {
@@ -102,7 +104,6 @@ fn before_start(refusal: Refusal) -> Ended {
         class: Err(refusal),
         detail: String::new(),
         wall_us: 0,
-        product: Product::default(),
     }
 }
 
@@ -144,23 +145,22 @@ pub(super) struct Guest<'a> {
 
 impl Guest<'_> {
     /// The thread's stack is larger than the guest's by construction: wasmtime aborts the process where it is not.
-    fn run_on_its_own_stack(&self) -> Result<Ended, RuntimeError> {
+    fn run_on_its_own_stack(&self, product: &mut Product) -> Result<Ended, RuntimeError> {
         let size = engine::stack_bound(self.gate) + engine::HOST_STACK;
         thread::scope(|scope| {
             let guest = thread::Builder::new()
                 .name("guest".to_owned())
                 .stack_size(size)
-                .spawn_scoped(scope, || self.run())
+                .spawn_scoped(scope, || self.run(product))
                 .map_err(RuntimeError::Spawn)?;
             guest.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
 
-    fn run(&self) -> Result<Ended, RuntimeError> {
+    fn run(&self, product: &mut Product) -> Result<Ended, RuntimeError> {
         let deadline = self.deadline;
         let mut watched = self.watched(deadline);
-        let mut product = Product::default();
-        let class = self.instantiate_and_call(&mut watched, &mut product);
+        let class = self.instantiate_and_call(&mut watched, product);
         self.gate.ending();
         let class = class?;
         let host = watched.into_host();
@@ -177,7 +177,6 @@ impl Guest<'_> {
             class,
             detail: String::new(),
             wall_us: deadline.elapsed_us(),
-            product,
         })
     }
 

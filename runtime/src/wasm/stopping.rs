@@ -129,19 +129,27 @@ fn plan(narrowed: &[(Meter, u64)]) -> Plan {
 /// The outcome of a guest, or a failure where it does not end.
 #[track_caller]
 fn run(text: &str, gate: &Arc<Gate>, stopping: Stopping, invoke: Option<&str>) -> Ended {
+    run_for_product(text, gate, stopping, invoke).0
+}
+
+/// The same, and what it handed back.
+#[track_caller]
+fn run_for_product(text: &str, gate: &Arc<Gate>, stopping: Stopping, invoke: Option<&str>) -> (Ended, Product) {
     const LONG: Duration = Duration::from_mins(1);
     let mut request = Request::wasm("tested", text);
     request.invoke = invoke.map(str::to_owned);
     let (gate, (sender, receiver)) = (Arc::clone(gate), mpsc::channel());
     thread::spawn(move || {
+        let mut product = Product::default();
         let ended = run_stopping(
             request.guest.bytes(),
             &request,
             &gate,
             allowance(gate.bound(Meter::Elapse)),
             stopping,
+            &mut product,
         );
-        sender.send(ended).unwrap_or_default();
+        sender.send(ended.map(|ended| (ended, product))).unwrap_or_default();
     });
     match receiver.recv_timeout(LONG) {
         Ok(ended) => ended.unwrap(),
@@ -225,14 +233,14 @@ fn guests_of_one_engine_are_stopped_one_by_one() {
           (br_if $again (i64.lt_u (local.get 0) (i64.const 1000000000))))
         (i32.const 42)))";
     for stopping in [Stopping::Page, Stopping::Epoch] {
-        let worker = thread::spawn(move || run(patient, &gate(&[(Meter::Elapse, 60_000)]), stopping, None));
+        let worker = thread::spawn(move || run_for_product(patient, &gate(&[(Meter::Elapse, 60_000)]), stopping, None));
         while !worker.is_finished() {
             let ended = run(ENDLESS[0].1, &gate(&[(Meter::Elapse, 10)]), stopping, None);
             assert_stopped(&ended, "a loop");
         }
-        let ended = worker.join().unwrap();
+        let (ended, product) = worker.join().unwrap();
         assert_eq!(ended.class.as_ref().ok(), Some(&Class::Completed), "{stopping:?}");
-        assert_eq!(results(&ended.product), [WasmValue::I32(42)]);
+        assert_eq!(results(&product), [WasmValue::I32(42)]);
     }
 }
 
@@ -263,10 +271,10 @@ fn a_module_means_what_it_meant() {
     let gate = gate(&[(Meter::AddMemory, 2), (Meter::GrowMemory, 2 * 65536)]);
     assert_eq!(compiled(EVERYTHING, &gate).stopping, Stopping::Page);
     for stopping in [Stopping::Never, Stopping::Page, Stopping::Epoch] {
-        let ended = run(EVERYTHING, &gate, stopping, None);
+        let (ended, product) = run_for_product(EVERYTHING, &gate, stopping, None);
         assert_eq!(ended.class.as_ref().ok(), Some(&Class::Completed), "{stopping:?}");
         assert_eq!(
-            results(&ended.product),
+            results(&product),
             [9, 5, 8, 1, 1, 1].map(WasmValue::I32),
             "{stopping:?}"
         );
@@ -291,6 +299,7 @@ fn names_that_the_guest_took_stay_its_own() {
         &gate,
         allowance(gate.bound(Meter::Elapse)),
         Stopping::Page,
+        &mut Product::default(),
     );
     let error = refused.err().map(|error| error.to_string()).unwrap_or_default();
     assert!(error.ends_with("it exports `stockade#start`, `run`"), "{error}");

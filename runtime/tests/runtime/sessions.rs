@@ -22,6 +22,8 @@ pub fn trials() -> Vec<Trial> {
         the_screen_looks_at_every_call,
         a_transaction_left_open_is_rolled_back,
         the_trail_of_a_kept_script_is_that_of_its_first_run,
+        the_trail_of_a_kept_script_ends_where_it_was_cut,
+        the_trail_of_a_kept_script_has_what_it_compiled_while_it_ran,
         other_policies_deny_what_was_kept,
         a_table_that_became_a_view_is_judged_again,
         a_column_that_became_telling_is_judged_again,
@@ -227,6 +229,54 @@ fn the_trail_of_a_kept_script_is_that_of_its_first_run() {
             assert_completed(&call(&mut session, "select 1"));
         }
     }
+}
+
+/// Which columns a guest was allowed to read.
+fn columns_read(outcome: &Outcome) -> Vec<&str> {
+    let events = outcome.trail.events().iter();
+    events
+        .filter_map(|event| match event {
+            Event::Decided { action, resource, .. } if action == "read" => Some(resource.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn the_trail_of_a_kept_script_ends_where_it_was_cut() {
+    let stage = Stage::new("create table notes(a, b); insert into notes values (1, 2)");
+    let mut session = stage.open(roomy(&[(Meter::ReturnRows, 2)]));
+    let script = "select a from notes; select b from notes";
+    let (whole, first) = ([r#"Column::"main.notes.a""#, r#"Column::"main.notes.b""#], [r#"Column::"main.notes.a""#]);
+    for _ in 0..2 {
+        for _ in 0..OFTEN {
+            assert_eq!(columns_read(&call(&mut session, script)), whole);
+        }
+        stage.by_owner("insert into notes values (3, 4), (5, 6)");
+        for _ in 0..OFTEN {
+            let cut = call(&mut session, script);
+            assert_eq!((cut.class, columns_read(&cut)), (Class::Truncated, first.to_vec()));
+        }
+        stage.by_owner("delete from notes where a > 1");
+    }
+}
+
+fn the_trail_of_a_kept_script_has_what_it_compiled_while_it_ran() {
+    let stage = Stage::new(
+        "create virtual table docs using fts5(body); insert into docs values ('word');
+         create table notes(a)",
+    );
+    let mut session = stage.open(roomy(&[]));
+    let script = "select (select body from docs where docs match notes.a order by rank) from notes";
+    let none = (0..OFTEN).map(|_| call(&mut session, script)).last().unwrap();
+    assert_completed(&none);
+    stage.by_owner("insert into notes values ('word')");
+    let some = call(&mut session, script);
+    assert_eq!(last_rows(&some), [[SqlValue::Text("word".to_owned())]]);
+    let more = columns_read(&some).len();
+    assert!(more > columns_read(&none).len(), "{:?}", some.trail);
+    stage.by_owner("delete from notes");
+    let none_again = call(&mut session, script);
+    assert_eq!(columns_read(&none_again), columns_read(&none));
 }
 
 fn other_policies_deny_what_was_kept() {

@@ -52,6 +52,7 @@ impl Session {
 
     /// Asks about what SQLite will not report, in the schema as it is now.
     pub(super) fn ask_about(&self, unreported: Option<&Unreported>) -> Result<(), Stop> {
+        self.hooks.write_allowed();
         let refusal = self.as_host(|connection| {
             self.hooks.expect_told(Told::of(connection, &self.gate)?);
             let Some(unreported) = unreported else {
