@@ -179,10 +179,13 @@ impl Session {
     }
 
     fn fence(&mut self) -> rusqlite::Result<()> {
-        // Reads the header: a file that is no database is the caller's mistake, not the guest's.
-        self.connection.query_row("pragma schema_version", [], |_| Ok(()))?;
         self.limit_heap()?;
-        self.limit_pages()?;
+        let reading = self.connection.unchecked_transaction()?;
+        // Reads the header: a file that is no database is the caller's mistake, not the guest's.
+        reading.query_row("pragma schema_version", [], |_| Ok(()))?;
+        let cap = self.limit_pages()?;
+        reading.commit()?;
+        self.cap = cap;
         if self.gate.has(Layer::Limits) {
             limits::lower(&self.connection, &self.gate)?;
         }
@@ -207,19 +210,19 @@ impl Session {
         self.connection.execute_batch("pragma temp_store = memory")
     }
 
-    fn limit_pages(&mut self) -> rusqlite::Result<()> {
+    fn limit_pages(&self) -> rusqlite::Result<Option<Cap>> {
         let Bound::Limited(most) = self.gate.bound(Meter::GrowDatabase) else {
-            return Ok(());
+            return Ok(None);
         };
         if !self.gate.has(Layer::Quota) {
-            return Ok(());
+            return Ok(None);
         }
         let page_size: i64 = self.connection.query_row("pragma page_size", [], |row| row.get(0))?;
         let pages = i64::try_from(most).unwrap_or(i64::MAX) / page_size.max(512);
         if pages == 0 {
             // `max_page_count = 0` would ask for the current value: nothing at all may be stored.
-            self.cap = Some(Cap::READ_ONLY);
-            return self.connection.execute_batch("pragma query_only = on");
+            self.connection.execute_batch("pragma query_only = on")?;
+            return Ok(Some(Cap::READ_ONLY));
         }
         // SQLite never sets the cap below the pages that are already there.
         let in_force = self.connection.query_row(
@@ -227,11 +230,10 @@ impl Session {
             [],
             |row| row.get(0),
         )?;
-        self.cap = Some(Cap {
+        Ok(Some(Cap {
             pragma: "max_page_count",
             value: in_force,
-        });
-        Ok(())
+        }))
     }
 
     /// Runs every statement of `script`, and adds their results to `results`.

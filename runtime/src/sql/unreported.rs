@@ -103,6 +103,9 @@ pub(super) struct Told {
     order: BTreeMap<Root, Resource>,
 }
 
+/// The number of the database that has temporary tables.
+const TEMP: usize = 1;
+
 /// How an update tells of a column that it does not name.
 const BY_CHECK: &str = "whether this update fails depends on it, by a `check` of the table";
 const BY_UNIQUE: &str = "whether this update fails depends on it, because it is `unique`";
@@ -568,9 +571,18 @@ fn stored(connection: &Connection, names: &BTreeSet<String>) -> rusqlite::Result
 
 /// The schemas of the connection, attached ones too.
 pub(super) fn schemas(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut statement = connection.prepare("select name from pragma_database_list")?;
-    let names = statement.query_map([], |row| row.get(0))?;
-    names.collect()
+    let mut names = Vec::new();
+    for index in 0.. {
+        match connection.db_name(index) {
+            // That for temporary tables has a name before it is there.
+            Ok(name) if index == TEMP && connection.is_readonly(&*name).is_err() => {}
+            Ok(name) => names.push(name),
+            Err(rusqlite::Error::InvalidDatabaseIndex(_)) => break,
+            // What cannot be named cannot be asked about.
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(names)
 }
 
 /// A name as SQL takes it for one, whatever it is.

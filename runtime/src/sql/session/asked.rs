@@ -2,11 +2,12 @@
 
 use std::ffi::CString;
 
-use rusqlite::ffi;
+use rusqlite::{Connection, ffi};
 
-use super::{MOST_TRIES, Session, Stop, path_of};
+use super::{Session, Stop, path_of};
 use crate::error::RuntimeError;
 use crate::layer::Layer;
+use crate::outcome::Refusal;
 use crate::sql::indexes;
 use crate::sql::refusal::Phase;
 use crate::sql::statement::Statement;
@@ -33,44 +34,32 @@ impl Session {
         if is_known || !self.gate.has(Layer::Authorizer) {
             return Ok(());
         }
-        for _ in 0..MOST_TRIES {
-            let schemas = self.as_host(unreported::schemas);
-            let schemas = schemas.map_err(|error| self.stop(&error, Phase::Prepare))?;
-            let before = self.versions(&schemas);
-            self.ask_about(unreported)?;
-            let after = self.versions(&schemas);
-            // Others may have changed a schema between two questions.
-            let cookies = |asked: &Vec<Asked>| asked.iter().map(|asked| asked.cookie).collect::<Vec<_>>();
-            if after.is_some() && after.as_ref().map(cookies) == before.as_ref().map(cookies) {
-                *self.asked.borrow_mut() = after;
-                *is_asked = true;
-                return Ok(());
-            }
+        self.hooks.write_allowed();
+        let looked = self.as_host(|connection| in_one_read(connection, || self.look(connection, unreported)));
+        // Where the schema does not read, neither will the guest's own statement.
+        let (schemas, refusal) = looked.map_err(|error| self.stop(&error, Phase::Prepare))?;
+        if let Some(refusal) = refusal {
+            self.gate.refuse(refusal.clone());
+            return Err(Stop::Refused(refusal));
         }
-        Err(self.changes_too_fast())
+        *self.asked.borrow_mut() = Some(schemas);
+        *is_asked = true;
+        Ok(())
     }
 
-    /// Asks about what SQLite will not report, in the schema as it is now.
-    pub(super) fn ask_about(&self, unreported: Option<&Unreported>) -> Result<(), Stop> {
-        self.hooks.write_allowed();
-        let refusal = self.as_host(|connection| {
-            self.hooks.expect_told(Told::of(connection, &self.gate)?);
-            let Some(unreported) = unreported else {
-                self.hooks.expect_replacing(Replacing::default());
-                return Ok(None);
-            };
-            self.hooks.expect_replacing(unreported.replacing(connection)?);
-            unreported.refusal(connection, &self.gate)
-        });
-        match refusal {
-            Ok(None) => Ok(()),
-            Ok(Some(refusal)) => {
-                self.gate.refuse(refusal.clone());
-                Err(Stop::Refused(refusal))
-            }
-            // The schema does not read: neither will the guest's own statement.
-            Err(error) => Err(self.stop(&error, Phase::Prepare)),
-        }
+    /// Asks about what SQLite will not report, in the schemas as they are now: these, and why the guest must not go on, if so.
+    fn look(
+        &self,
+        connection: &Connection,
+        unreported: Option<&Unreported>,
+    ) -> rusqlite::Result<(Vec<Asked>, Option<Refusal>)> {
+        self.hooks.expect_told(Told::of(connection, &self.gate)?);
+        let (replacing, refusal) = match unreported {
+            Some(found) => (found.replacing(connection)?, found.refusal(connection, &self.gate)?),
+            None => (Replacing::default(), None),
+        };
+        self.hooks.expect_replacing(replacing);
+        Ok((self.seen(connection)?, refusal))
     }
 
     /// Asks about the order in which rows will be read, where an index could tell of what may not be.
@@ -125,15 +114,16 @@ impl Session {
         }
     }
 
-    /// The versions of every schema but `temp`, which nobody else sees.
-    pub(super) fn versions(&self, schemas: &[String]) -> Option<Vec<Asked>> {
-        let seen_by_others = schemas.iter().filter(|name| !name.eq_ignore_ascii_case("temp"));
+    /// Every schema but `temp`, which nobody else sees.
+    fn seen(&self, connection: &Connection) -> rusqlite::Result<Vec<Asked>> {
+        let schemas = unreported::schemas(connection)?.into_iter();
+        let seen_by_others = schemas.filter(|name| !name.eq_ignore_ascii_case("temp"));
         seen_by_others
             .map(|name| {
-                let schema = CString::new(name.as_str()).ok()?;
-                let cookie = self.cookie(&schema)?;
-                let version = self.version(&schema)?;
-                Some(Asked {
+                let cookie = cookie(connection, &name)?;
+                let schema = CString::new(name)?;
+                let version = self.version(&schema).ok_or(rusqlite::Error::InvalidQuery)?;
+                Ok(Asked {
                     schema,
                     version,
                     cookie,
@@ -142,10 +132,9 @@ impl Session {
             .collect()
     }
 
-    pub(super) fn cookie(&self, schema: &CString) -> Option<i64> {
-        let query = format!("pragma {}.schema_version", unreported::quoted(schema.to_str().ok()?));
-        self.as_host(|connection| connection.query_row(&query, [], |row| row.get(0)))
-            .ok()
+    fn cookie(&self, schema: &CString) -> Option<i64> {
+        let schema = schema.to_str().ok()?;
+        self.as_host(|connection| cookie(connection, schema)).ok()
     }
 
     /// "The `SQLITE_FCNTL_DATA_VERSION` opcode is used to detect changes to a database file": it is read from memory, and
@@ -172,4 +161,21 @@ impl Session {
             reason: "others change it faster than it can be asked about".to_owned(),
         })
     }
+}
+
+fn cookie(connection: &Connection, schema: &str) -> rusqlite::Result<i64> {
+    let query = format!("pragma {}.schema_version", unreported::quoted(schema));
+    connection.query_row(&query, [], |row| row.get(0))
+}
+
+/// Has `look` see one state of every database: others may change a schema between two questions. It is locked once besides, and
+/// not for each. A transaction of the guest's own does the same.
+fn in_one_read<T>(connection: &Connection, look: impl FnOnce() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    if !connection.is_autocommit() {
+        return look();
+    }
+    let reading = connection.unchecked_transaction()?;
+    let seen = look()?;
+    reading.commit()?;
+    Ok(seen)
 }
