@@ -246,7 +246,10 @@ fn the_trail_of_a_kept_script_ends_where_it_was_cut() {
     let stage = Stage::new("create table notes(a, b); insert into notes values (1, 2)");
     let mut session = stage.open(roomy(&[(Meter::ReturnRows, 2)]));
     let script = "select a from notes; select b from notes";
-    let (whole, first) = ([r#"Column::"main.notes.a""#, r#"Column::"main.notes.b""#], [r#"Column::"main.notes.a""#]);
+    let (whole, first) = (
+        [r#"Column::"main.notes.a""#, r#"Column::"main.notes.b""#],
+        [r#"Column::"main.notes.a""#],
+    );
     for _ in 0..2 {
         for _ in 0..OFTEN {
             assert_eq!(columns_read(&call(&mut session, script)), whole);

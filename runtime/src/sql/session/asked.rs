@@ -179,3 +179,25 @@ fn in_one_read<T>(connection: &Connection, look: impl FnOnce() -> rusqlite::Resu
     reading.commit()?;
     Ok(seen)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_changes_a_schema_while_it_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stage.db");
+        let (looking, other) = (Connection::open(&path).unwrap(), Connection::open(&path).unwrap());
+        other.execute_batch("create table t(x)").unwrap();
+        other.busy_timeout(std::time::Duration::ZERO).unwrap();
+        let change = || other.execute_batch("create table u(x)");
+        let changed = in_one_read(&looking, || {
+            cookie(&looking, "main")?;
+            Ok(change())
+        });
+        assert!(changed.unwrap().is_err(), "others wait");
+        assert!(looking.is_autocommit());
+        change().unwrap();
+    }
+}
