@@ -93,7 +93,6 @@ impl Place {
         place
     }
 
-    #[expect(clippy::panic, reason = "a panic is how a fuzz target reports what it found")]
     fn play(&self, input: &mut Unstructured<'_>) -> Result<()> {
         let path = self.path(input)?;
         let flags = flags(input)?;
@@ -109,9 +108,8 @@ impl Place {
             let is_own = ["own/own.db", "own/own.db-journal", "own/own.db-shm"].contains(&found.as_str());
             let is_lent = ["lent/lent.db", "lent/lent.db-wal", "lent/lent.db-shm"].contains(&found.as_str());
             let is_read_only = fcntl_getfl(&file).is_ok_and(|flags| !flags.intersects(OFlags::WRONLY | OFlags::RDWR));
-            if !(is_own && database.is_some() || is_lent && is_read_only) {
-                panic!("`{}` with {flags:#x} opened {found}", path.display());
-            }
+            let is_granted = is_own && database.is_some() || is_lent && is_read_only;
+            assert!(is_granted, "`{}` with {flags:#x} opened {found}", path.display());
         }
         self.is_as_it_was(&path);
         Ok(())
@@ -146,7 +144,7 @@ impl Place {
             Vec::new()
         };
         for _ in 0..input.int_in_range(1..=4)? {
-            path.push(b'/');
+            path.extend(b"/");
             if input.ratio(15, 16)? {
                 path.extend(input.choose(PARTS)?.as_bytes());
             } else {
