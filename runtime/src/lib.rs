@@ -60,4 +60,5 @@ pub mod measure {
     pub use crate::sql::measure::*;
     #[cfg(feature = "wasm")]
     pub use crate::wasm::measure::*;
+    pub use crate::worker::measure::*;
 }

@@ -48,6 +48,8 @@ pub(super) struct Host {
     log_bytes: u64,
     tally: Tally,
     granted: Granted,
+    /// The guest's, once a host call has needed it.
+    memory: Option<Memory>,
     #[cfg(feature = "sql")]
     session: Option<crate::sql::Session>,
 }
@@ -69,6 +71,7 @@ impl Host {
             log_bytes: 0,
             tally: Tally::default(),
             granted: Granted::default(),
+            memory: None,
             #[cfg(feature = "sql")]
             session: None,
         }
@@ -185,9 +188,13 @@ pub(super) fn bounded(gate: &Gate, meter: Meter, total: u64, class: Class) -> Re
     Err(Refusal::by(Layer::Quota, class, beyond(meter, bound)))
 }
 
+/// The guest's memory. There is one guest in a store, and what it exports stays what it is, so its name is looked up once.
 pub(super) fn memory(caller: &mut Caller<'_, Host>) -> Result<Memory, Refusal> {
+    if let Some(memory) = caller.data().memory {
+        return Ok(memory);
+    }
     match caller.get_export("memory") {
-        Some(Extern::Memory(memory)) => Ok(memory),
+        Some(Extern::Memory(memory)) => Ok(*caller.data_mut().memory.insert(memory)),
         Some(_) => Err(Refusal::by(
             Layer::Bridge,
             Class::ContractBadType,

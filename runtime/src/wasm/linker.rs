@@ -72,6 +72,12 @@ impl HostFunction {
         }
     }
 
+    /// The one that is imported by these names.
+    fn imported(module: &str, name: &str) -> Option<Self> {
+        let named = || Self::ALL.into_iter().find(|function| function.name() == name);
+        (module == NAMESPACE).then(named).flatten()
+    }
+
     /// The id that policies and trails know it by: `stockade#log`.
     pub(super) fn id(self) -> String {
         format!("{NAMESPACE}#{}", self.name())
@@ -106,7 +112,7 @@ impl HostFunction {
     }
 }
 
-/// A linker that holds what the plan grants and nothing else, or why the module must not be linked at all.
+/// A linker that holds what the module imports and the plan grants, or why the module must not be linked at all.
 pub(super) fn linker(
     engine: &Engine,
     module: &Module,
@@ -114,29 +120,29 @@ pub(super) fn linker(
     namespace: &str,
 ) -> wasmtime::Result<Result<Linker<Host>, Refusal>> {
     let mut linker = Linker::new(engine);
-    let mut offered = Vec::new();
-    for function in HostFunction::ALL {
-        if !gate.has(Layer::Imports) || function.is_granted(gate, namespace) {
-            host::define(&mut linker, function)?;
-            offered.push(function.name());
+    let mut linked = Vec::new();
+    for import in module.imports() {
+        let function = HostFunction::imported(import.module(), import.name());
+        // A module may import a function more than once.
+        if function.is_some_and(|function| linked.contains(&function)) {
+            continue;
         }
+        let granted = function.filter(|function| !gate.has(Layer::Imports) || function.is_granted(gate, namespace));
+        let Some(function) = granted else {
+            return Ok(Err(denial(import.module(), import.name())));
+        };
+        host::define(&mut linker, function)?;
+        linked.push(function);
     }
-    let missing = module
-        .imports()
-        .find(|import| import.module() != NAMESPACE || !offered.contains(&import.name()));
-    Ok(match missing {
-        Some(import) => Err(denial(import.module(), import.name())),
-        // The names are right; wasmtime compares the types, and what was meant by another one nobody offers.
-        None => match linker.instantiate_pre(module) {
-            Ok(_) => Ok(linker),
-            Err(error) => Err(Refusal::by(Layer::Imports, Class::DeniedImport, format!("{error:#}"))),
-        },
+    // The names are right; wasmtime compares the types, and what was meant by another one nobody offers.
+    Ok(match linker.instantiate_pre(module) {
+        Ok(_) => Ok(linker),
+        Err(error) => Err(Refusal::by(Layer::Imports, Class::DeniedImport, format!("{error:#}"))),
     })
 }
 
 fn denial(module: &str, name: &str) -> Refusal {
-    let exists = module == NAMESPACE && HostFunction::ALL.iter().any(|function| function.name() == name);
-    let why = if exists {
+    let why = if HostFunction::imported(module, name).is_some() {
         "is not granted"
     } else {
         "is not offered to any guest"

@@ -99,7 +99,12 @@ impl Governed {
             .instantiate(&mut watched)
             .map_err(said)?
             .map_err(|refusal| refusal.detail)?;
-        Ok(GovernedInstance { watched, instance })
+        let memory = instance.get_memory(&mut watched.store, "memory");
+        Ok(GovernedInstance {
+            watched,
+            instance,
+            memory,
+        })
     }
 }
 
@@ -107,6 +112,7 @@ impl Governed {
 pub struct GovernedInstance {
     watched: Watched,
     instance: Instance,
+    memory: Option<Memory>,
 }
 
 impl GovernedInstance {
@@ -125,10 +131,7 @@ impl GovernedInstance {
     /// # Errors
     /// Where they are refused.
     pub fn read(&mut self, pointer: u32, length: u32) -> Result<Vec<u8>> {
-        let memory = self
-            .instance
-            .get_memory(&mut self.watched.store, "memory")
-            .ok_or("the module exports no memory")?;
+        let memory = self.memory.ok_or("the module exports no memory")?;
         let gate = Arc::clone(&self.watched.store.data().gate);
         let bridge = Bridge { gate: &gate, memory };
         bridge
@@ -398,12 +401,10 @@ impl BareInstance {
     /// # Errors
     /// Where they are not there.
     pub fn read(&mut self, pointer: u32, length: u32) -> Result<Vec<u8>> {
-        let memory = self
-            .instance
-            .get_memory(&mut self.store, "memory")
-            .ok_or("the module exports no memory")?;
         let mut bytes = vec![0; length as usize];
-        memory.read(&self.store, pointer as usize, &mut bytes).map_err(said)?;
+        self.memory
+            .read(&self.store, pointer as usize, &mut bytes)
+            .map_err(said)?;
         Ok(bytes)
     }
 

@@ -15,6 +15,7 @@ mod deed;
 pub(crate) mod door;
 mod frame;
 mod landlock;
+pub(crate) mod measure;
 mod message;
 mod pool;
 mod porter;
