@@ -107,7 +107,7 @@ fn sources(text: &str) -> [Source; 2] {
 
 fn policy_set(input: &mut Unstructured<'_>) -> Result<String> {
     let mut text = String::new();
-    for number in 0..input.int_in_range(1..=6)? {
+    for number in 0..input.int_in_range(1..=3)? {
         let effect = input.choose(&["permit", "forbid"])?;
         let meter = *input.choose(Meter::ALL)?;
         let clause = input.choose(&["when", "unless"])?;
