@@ -143,7 +143,7 @@ impl Baseline {
              # C library. Written by `ci/instructions --update`, compared by `ci/instructions`. These are no figures of a release: they are\n\
              # there to be compared with themselves.\n\
              counted: {}\nrustc: {}\nc: {}\n\
-             # Percent. The same code counted again differs by less than one.\n\
+             # Percent. The same code counted again differs by less than one; code beside it that is inlined otherwise makes some more.\n\
              margin: {}\npaths:\n",
             self.counted, self.tools.rustc, self.tools.c, self.margin
         );
