@@ -237,6 +237,7 @@ impl Session {
     }
 
     /// Runs every statement of `script`, and adds their results to `results`.
+    #[cfg(feature = "wasm")]
     pub(crate) fn run(&self, script: &Glanced<'_>, results: &mut Vec<StatementResult>) -> Result<Cut, Stop> {
         let ended = self.run_before_trail(script, results);
         self.write_allowed();
