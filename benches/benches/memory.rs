@@ -7,7 +7,7 @@ use std::process::Command;
 
 use stockade_benches::bootstrap::few;
 use stockade_benches::record::Record;
-use stockade_policies::{Meter, PolicyStore, Principal};
+use stockade_policies::{PolicyStore, Principal};
 use stockade_runtime::measure::{Bare, Governed, Way};
 use stockade_runtime::worker::{Pool, PoolOptions};
 use stockade_runtime::{Class, HostDatabase, Request, Runtime};
@@ -92,56 +92,48 @@ fn count(count: usize) -> f64 {
 
 /// Opens so many, has each do its work, and says how many bytes that is while all of them are there.
 fn hold(way: &str, count: usize, path: &Path) -> Result<u64, Failure> {
-    let numbers = 0..count;
     match way {
-        "bare-sql" => {
-            let open = |_| {
-                let database = HostDatabase::open(path)?;
-                database.rows(SCAN)?;
-                Ok::<_, Failure>(database)
-            };
-            let _held = numbers.map(open).collect::<Result<Vec<_>, _>>()?;
-            resident("self")
-        }
+        "bare-sql" => held_open(count, || {
+            let database = HostDatabase::open(path)?;
+            database.rows(SCAN)?;
+            Ok(database)
+        }),
         "sql" => {
             let runtime = Runtime::in_process(PolicyStore::stock()?);
-            let open = |_| {
+            held_open(count, || {
                 let mut session = runtime.open("walkin", Some(path))?;
                 let class = session.run(SCAN)?.class;
                 (class == Class::Completed)
                     .then_some(session)
-                    .ok_or_else(|| Failure::from(class.name()))
-            };
-            let _held = numbers.map(open).collect::<Result<Vec<_>, _>>()?;
-            resident("self")
+                    .ok_or_else(|| class.name().into())
+            })
         }
         "bare-wasm" => {
             let module = Bare::new(KERNEL)?;
-            let open = |_| {
+            held_open(count, || {
                 let mut instance = module.start()?;
                 instance.work(1)?;
-                Ok::<_, Failure>(instance)
-            };
-            let _held = numbers.map(open).collect::<Result<Vec<_>, _>>()?;
-            resident("self")
+                Ok(instance)
+            })
         }
         "wasm" => {
-            let policies = PolicyStore::stock()?;
-            let plan = policies.plan(&Principal::caller("guest", "trusted"))?;
-            if !plan.bound(Meter::GrowMemory).permits(1 << 20) {
-                return Err("the profile has no memory to measure".into());
-            }
+            let plan = PolicyStore::stock()?.plan(&Principal::caller("guest", "trusted"))?;
             let module = Governed::new(KERNEL, plan, Way::Page)?;
-            let open = |_| {
+            held_open(count, || {
                 let mut instance = module.start()?;
                 instance.work(1)?;
-                Ok::<_, Failure>(instance)
-            };
-            let _held = numbers.map(open).collect::<Result<Vec<_>, _>>()?;
-            resident("self")
+                Ok(instance)
+            })
         }
         other => Err(format!("nobody holds `{other}`").into()),
     }
+}
+
+fn held_open<T>(count: usize, open: impl FnMut() -> Result<T, Failure>) -> Result<u64, Failure> {
+    let _held = std::iter::repeat_with(open)
+        .take(count)
+        .collect::<Result<Vec<T>, _>>()?;
+    resident("self")
 }
 
 /// Bytes of memory that a process has, those that it shares divided by how many share them.

@@ -3,16 +3,17 @@
 
 use std::cell::RefCell;
 use std::error::Error;
-use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use stockade_benches::bootstrap::few;
+use stockade_benches::completed as is_completed;
 use stockade_benches::latencies::Latencies;
 use stockade_benches::pairs::Pairs;
 use stockade_benches::record::Record;
+use stockade_benches::synthetic::NOTES;
 use stockade_conformance::overhead::{Figure, Size, WayTaken};
 use stockade_policies::PolicyStore;
 use stockade_runtime::measure::Bare;
@@ -104,19 +105,11 @@ const DAY: &str = "
     insert into copies select body, tag from notes where id <= 500;
     select body from notes where id between 700 and 900;
     delete from copies;";
-const STAGE: &str = "
-    create table notes(id integer primary key, body text, tag int);
-    with recursive n(i) as (select 1 union all select i + 1 from n where i < 10000)
-      insert into notes select i, 'note ' || i, i % 100 from n;
-    create table tags(id integer primary key, name text);
-    insert into tags select distinct tag, 'tag ' || tag from notes;
-    create table copies(body text, tag int);";
-
 fn typical_script(record: &mut Record) -> Result<(), Failure> {
     let folder = fast_folder()?;
     let path = folder.path().join("day.db");
     let bare = HostDatabase::open(&path)?;
-    bare.execute(STAGE)?;
+    bare.execute(NOTES)?;
     let inside = Runtime::in_process(PolicyStore::stock()?);
     let session = RefCell::new(inside.open("trusted", Some(&path))?);
     let outside = pooled(1)?;
@@ -130,15 +123,15 @@ fn typical_script(record: &mut Record) -> Result<(), Failure> {
     let timed = Pairs::of("five statements that are typical, from text to rows")
         .way_by_clock("bare", || {
             let ran = bare.compile(DAY).and_then(|mut script| script.run());
-            black_box(ran.is_ok());
+            ran.is_ok()
         })
         .way_by_clock("in process, in a session", || {
-            black_box(session.borrow_mut().run(DAY).is_ok());
+            is_completed(&session.borrow_mut().run(DAY))
         })
         .way_by_clock("in a worker, which opens the database", || {
-            black_box(outside.run(&request).is_ok());
+            is_completed(&outside.run(&request))
         })
-        .timed(record.is_once());
+        .timed(record.is_once())?;
     record.timed(&timed);
     record.figure("typical-session", timed.ratio("in process, in a session"));
     record.figure("typical-worker", timed.ratio("in a worker, which opens the database"));
@@ -161,15 +154,11 @@ fn typical_module(record: &mut Record) -> Result<(), Failure> {
     }
     let timed = Pairs::of("a module that reads and writes JSON, from request to output, compiled before")
         .way_by_clock("bare wasmtime, a new instance", || {
-            black_box(bare.start().and_then(|mut instance| instance.work(turns)).is_ok());
+            bare.start().and_then(|mut instance| instance.work(turns)).is_ok()
         })
-        .way_by_clock("in process", || {
-            black_box(inside.run(&request).is_ok());
-        })
-        .way_by_clock("in a worker", || {
-            black_box(outside.run(&request).is_ok());
-        })
-        .timed(record.is_once());
+        .way_by_clock("in process", || is_completed(&inside.run(&request)))
+        .way_by_clock("in a worker", || is_completed(&outside.run(&request)))
+        .timed(record.is_once())?;
     record.timed(&timed);
     record.figure("typical-module", timed.ratio("in a worker"));
     Ok(())

@@ -5,27 +5,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
-use std::hint::black_box;
 use std::path::PathBuf;
 
+use stockade_benches::completed;
 use stockade_benches::pairs::Pairs;
 use stockade_benches::record::Record;
 use stockade_benches::rivals::Peer;
+use stockade_benches::synthetic::NOTES;
 use stockade_policies::{PolicyStore, Source, SourceKind, Stock};
 use stockade_runtime::measure::{guard_by_hand, session_with};
 use stockade_runtime::{
-    Class, HostDatabase, Layer, Layers, Request, Runtime, RuntimeError, SqlSession, StatementResult,
+    Class, HostDatabase, Layer, Layers, Request, Runtime, RuntimeError, SqlSession, SqlValue, StatementResult,
 };
-
-/// Notes with a primary key, tags of them, and a place to write to.
-const STAGE: &str = "
-    create table notes(id integer primary key, body text, tag int);
-    with recursive n(i) as (select 1 union all select i + 1 from n where i < 10000)
-      insert into notes select i, 'note ' || i, i % 100 from n;
-    create table tags(id integer primary key, name text);
-    insert into tags select distinct tag, 'tag ' || tag from notes;
-    create table copies(body text, tag int);
-";
 
 /// What a plugin with a database of its own may do: nothing here is refused, everything is asked about.
 const POLICIES: &str = r#"
@@ -50,7 +41,7 @@ fn measure(record: &mut Record) -> Result<(), Box<dyn Error>> {
         runtime: Runtime::in_process(policies()?),
         path: folder.path().join("bench.db"),
     };
-    HostDatabase::open(&bench.path)?.execute(STAGE)?;
+    HostDatabase::open(&bench.path)?.execute(NOTES)?;
     bench.compiled_each_time(record)?;
     bench.layers(record)?;
     for (id, title, script) in KEPT {
@@ -131,19 +122,19 @@ impl Bench {
         let mut pairs = Pairs::of("a row by its key, compiled each time")
             .way("bare", || {
                 let ran = bare.compile(&text()).and_then(|mut script| script.run());
-                black_box(ran.is_ok());
+                ran.is_ok()
             })
-            .way("governed", || {
-                black_box(session.borrow_mut().run(&text()).is_ok());
-            })
+            .way("governed", || completed(&session.borrow_mut().run(&text())))
             .way("an authorizer written by hand, and no more", || {
                 let ran = by_hand.compile(&text()).and_then(|mut script| script.run());
-                black_box(ran.is_ok());
+                ran.is_ok()
             });
         if let Some(python) = &python {
+            // It counts for itself, from the beginning.
+            same_in_python(python, &bare.rows("select body from notes where id = 1")?)?;
             pairs = pairs.repeated("Python's sqlite3", |times| python.repeat(times));
         }
-        let timed = pairs.timed(record.is_once());
+        let timed = pairs.timed(record.is_once())?;
         record.timed(&timed);
         record.figure("prepared", timed.ratio("governed"));
         Ok(())
@@ -164,16 +155,13 @@ impl Bench {
             None
         };
         let mut pairs = Pairs::of(title)
-            .way("bare", || {
-                black_box(compiled.borrow_mut().run().is_ok());
-            })
-            .way("governed", || {
-                black_box(session.borrow_mut().run(script).is_ok());
-            });
+            .way("bare", || compiled.borrow_mut().run().is_ok())
+            .way("governed", || completed(&session.borrow_mut().run(script)));
         if let Some(python) = &python {
+            same_in_python(python, &bare.rows(script)?)?;
             pairs = pairs.repeated("Python's sqlite3", |times| python.repeat(times));
         }
-        let timed = pairs.timed(record.is_once());
+        let timed = pairs.timed(record.is_once())?;
         record.timed(&timed);
         record.figure(id, timed.ratio("governed"));
         Ok(())
@@ -198,19 +186,14 @@ impl Bench {
             .map(|(name, layer)| Ok((*name, opened(Layers::NONE.with(*layer))?)))
             .collect::<Result<Vec<_>, RuntimeError>>()?;
         let (mut none, mut all) = (opened(Layers::NONE)?, opened(Layers::ALL)?);
-        let mut pairs = Pairs::of("a row by its key, compiled each time, layer by layer").way("no layer", || {
-            black_box(none.run(&text()).is_ok());
-        });
+        let mut pairs = Pairs::of("a row by its key, compiled each time, layer by layer")
+            .way("no layer", || completed(&none.run(&text())));
         for (name, session) in &mut single {
-            pairs = pairs.way(name, || {
-                black_box(session.run(&text()).is_ok());
-            });
+            pairs = pairs.way(name, || completed(&session.run(&text())));
         }
         let timed = pairs
-            .way("every layer", || {
-                black_box(all.run(&text()).is_ok());
-            })
-            .timed(record.is_once());
+            .way("every layer", || completed(&all.run(&text())))
+            .timed(record.is_once())?;
         record.timed(&timed);
         Ok(())
     }
@@ -221,13 +204,13 @@ impl Bench {
         let timed = Pairs::of("opening a database, and its first statement")
             .way("bare", || {
                 let ran = HostDatabase::open(&self.path).and_then(|database| database.compile(script)?.run());
-                black_box(ran.is_ok());
+                ran.is_ok()
             })
             .way("governed", || {
                 let session = self.runtime.open("bench", Some(&self.path));
-                black_box(session.and_then(|mut session| session.run(script)).is_ok());
+                completed(&session.and_then(|mut session| session.run(script)))
             })
-            .timed(record.is_once());
+            .timed(record.is_once())?;
         record.timed(&timed);
         let mut session = self.session()?;
         same(
@@ -245,13 +228,9 @@ impl Bench {
         same(&compiled.borrow_mut().run()?, &mut session.borrow_mut(), &script)?;
         let timed = Pairs::of("rows that are handed back, compiled before")
             .sized(rows, "rows")
-            .way("bare", || {
-                black_box(compiled.borrow_mut().run().is_ok());
-            })
-            .way("governed", || {
-                black_box(session.borrow_mut().run(&script).is_ok());
-            })
-            .timed(record.is_once());
+            .way("bare", || compiled.borrow_mut().run().is_ok())
+            .way("governed", || completed(&session.borrow_mut().run(&script)))
+            .timed(record.is_once())?;
         record.timed(&timed);
         Ok(())
     }
@@ -262,6 +241,25 @@ fn same(bare: &[StatementResult], session: &mut SqlSession, script: &str) -> Res
     let outcome = session.run(script)?;
     if outcome.class != Class::Completed || outcome.product.statements != bare {
         return Err(format!("{script}: {}, {}, {:?}", outcome.class, outcome.detail, outcome.product).into());
+    }
+    Ok(())
+}
+
+/// The same of Python's sqlite3, which shows rows as lists of tuples.
+fn same_in_python(python: &Peer, rows: &[Vec<SqlValue>]) -> Result<(), Box<dyn Error>> {
+    let shown = |value: &SqlValue| match value {
+        SqlValue::Integer(integer) => integer.to_string(),
+        SqlValue::Text(text) => format!("'{text}'"),
+        other => format!("{other:?}"),
+    };
+    let tuple = |row: &Vec<SqlValue>| match row.as_slice() {
+        [one] => format!("({},)", shown(one)),
+        several => format!("({})", several.iter().map(shown).collect::<Vec<_>>().join(", ")),
+    };
+    let expected = format!("[{}]", rows.iter().map(tuple).collect::<Vec<_>>().join(", "));
+    let answer = python.answer()?;
+    if answer != expected {
+        return Err(format!("Python answers `{answer}`, not `{expected}`").into());
     }
     Ok(())
 }

@@ -102,17 +102,14 @@ fn kernels(record: &mut Record) -> Result<(), Box<dyn Error>> {
             }
         }
         let [page, epoch, fuel] = governed.map(RefCell::new);
-        let work = |instance: &RefCell<stockade_runtime::measure::GovernedInstance>| {
-            black_box(instance.borrow_mut().work(TURNS).is_ok());
-        };
+        let work =
+            |instance: &RefCell<stockade_runtime::measure::GovernedInstance>| instance.borrow_mut().work(TURNS).is_ok();
         let timed = Pairs::of(name)
-            .way("bare wasmtime", || {
-                black_box(bare.work(TURNS).is_ok());
-            })
+            .way("bare wasmtime", || bare.work(TURNS).is_ok())
             .way(WAYS[0], || work(&page))
             .way(WAYS[1], || work(&epoch))
             .way(WAYS[2], || work(&fuel))
-            .timed(record.is_once());
+            .timed(record.is_once())?;
         record.timed(&timed);
         all.push(timed);
     }
@@ -163,21 +160,11 @@ fn rivals(record: &mut Record) -> Result<(), Box<dyn Error>> {
         let path = format!("{}/kernels/modules/{name}.wasm", env!("CARGO_MANIFEST_DIR"));
         let extism = Peer::start(&["extism", &path, main.to_str().ok_or("a path that is no text")?]);
         let mut pairs = Pairs::of(format!("{name}, as others run it"))
-            .way("bare wasmtime", || {
-                black_box(bare.work(TURNS).is_ok());
-            })
-            .way("governed", || {
-                black_box(governed.work(TURNS).is_ok());
-            })
-            .way("bare wasmtime, epochs", || {
-                black_box(epochs.work(TURNS).is_ok());
-            })
-            .way("bare wasmtime, fuel", || {
-                black_box(fuel.work(TURNS).is_ok());
-            })
-            .way("wasmi", || {
-                black_box(interpreted.work(TURNS).is_ok());
-            });
+            .way("bare wasmtime", || bare.work(TURNS).is_ok())
+            .way("governed", || governed.work(TURNS).is_ok())
+            .way("bare wasmtime, epochs", || epochs.work(TURNS).is_ok())
+            .way("bare wasmtime, fuel", || fuel.work(TURNS).is_ok())
+            .way("wasmi", || interpreted.work(TURNS).is_ok());
         if let Some(extism) = &extism {
             let seen = answer
                 .first_chunk()
@@ -188,7 +175,7 @@ fn rivals(record: &mut Record) -> Result<(), Box<dyn Error>> {
             }
             pairs = pairs.repeated("Extism, called from Python", |times| extism.repeat(times));
         }
-        record.timed(&pairs.timed(record.is_once()));
+        record.timed(&pairs.timed(record.is_once())?);
     }
     Ok(())
 }
@@ -213,19 +200,13 @@ fn layers(record: &mut Record) -> Result<(), Box<dyn Error>> {
             .iter()
             .map(|(name, layer)| Ok((*name, started(Layers::NONE.with(*layer))?)))
             .collect::<Result<Vec<_>, String>>()?;
-        let mut pairs = Pairs::of(format!("{name}, layer by layer")).way("no layer", || {
-            black_box(none.work(TURNS).is_ok());
-        });
+        let mut pairs = Pairs::of(format!("{name}, layer by layer")).way("no layer", || none.work(TURNS).is_ok());
         for (name, instance) in &mut single {
-            pairs = pairs.way(name, || {
-                black_box(instance.work(TURNS).is_ok());
-            });
+            pairs = pairs.way(name, || instance.work(TURNS).is_ok());
         }
         let timed = pairs
-            .way("every layer", || {
-                black_box(all.work(TURNS).is_ok());
-            })
-            .timed(record.is_once());
+            .way("every layer", || all.work(TURNS).is_ok())
+            .timed(record.is_once())?;
         record.timed(&timed);
     }
     Ok(())
@@ -245,16 +226,12 @@ fn sizes(record: &mut Record) -> Result<(), Box<dyn Error>> {
         let plan = plan("")?;
         let timed = Pairs::of("a module made ready")
             .sized(binary.len() as u64, "bytes")
-            .way("bare wasmtime, compiled", || {
-                black_box(Bare::new(binary).is_ok());
-            })
+            .way("bare wasmtime, compiled", || Bare::new(binary).is_ok())
             .way("validated, rewritten and compiled", || {
-                black_box(Governed::new(binary, plan.clone(), Way::Page).is_ok());
+                Governed::new(binary, plan.clone(), Way::Page).is_ok()
             })
-            .way("from the module cache", || {
-                black_box(kept.load().is_ok());
-            })
-            .timed(record.is_once());
+            .way("from the module cache", || kept.load().is_ok())
+            .timed(record.is_once())?;
         record.timed(&timed);
     }
     Ok(())
@@ -270,16 +247,12 @@ fn loads(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let kept = Kept::new(LARGEST, plan("")?, &folder.path().join("kept"))?;
     kept.load_from_disk()?;
     let timed = Pairs::of("a module of 0.8 MB that was compiled before")
-        .way("bare wasmtime, from a file", || {
-            black_box(bare.load().is_ok());
-        })
-        .way("from the cache", || {
-            black_box(kept.load().is_ok());
-        })
+        .way("bare wasmtime, from a file", || bare.load().is_ok())
+        .way("from the cache", || kept.load().is_ok())
         .way("from the cache, the first time in a process", || {
-            black_box(kept.load_from_disk().is_ok());
+            kept.load_from_disk().is_ok()
         })
-        .timed(record.is_once());
+        .timed(record.is_once())?;
     record.timed(&timed);
     record.figure("load", timed.nanos("from the cache"));
     Ok(())
@@ -291,15 +264,15 @@ fn instances(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let governed = Governed::new(SMALLEST, plan("")?, Way::Page)?;
     let timed = Pairs::of("an instance, a call and its end")
         .way("bare wasmtime, pooled", || {
-            black_box(pooled.start().and_then(|mut instance| instance.work(0)).is_ok());
+            pooled.start().and_then(|mut instance| instance.work(0)).is_ok()
         })
         .way("bare wasmtime", || {
-            black_box(bare.start().and_then(|mut instance| instance.work(0)).is_ok());
+            bare.start().and_then(|mut instance| instance.work(0)).is_ok()
         })
         .way("governed", || {
-            black_box(governed.start().and_then(|mut instance| instance.work(0)).is_ok());
+            governed.start().and_then(|mut instance| instance.work(0)).is_ok()
         })
-        .timed(record.is_once());
+        .timed(record.is_once())?;
     record.timed(&timed);
     record.figure("instance", timed.ratio("governed"));
     Ok(())
@@ -314,11 +287,10 @@ fn questions(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let timed = Pairs::of("a host call's question")
         .way("an empty loop", || {
             black_box(&asked);
+            true
         })
-        .way("asked", || {
-            black_box(black_box(&asked).is_allowed());
-        })
-        .timed(record.is_once());
+        .way("asked", || black_box(&asked).is_allowed())
+        .timed(record.is_once())?;
     record.timed(&timed);
     record.figure("capability", timed.over("asked"));
     Ok(())
@@ -333,12 +305,10 @@ fn pointers(record: &mut Record) -> Result<(), Box<dyn Error>> {
     }
     let timed = Pairs::of("64 bytes out of a guest")
         .way("wasmtime's own check", || {
-            black_box(bare.read(black_box(1024), black_box(64)).is_ok());
+            bare.read(black_box(1024), black_box(64)).is_ok()
         })
-        .way("the bridge", || {
-            black_box(governed.read(black_box(1024), black_box(64)).is_ok());
-        })
-        .timed(record.is_once());
+        .way("the bridge", || governed.read(black_box(1024), black_box(64)).is_ok())
+        .timed(record.is_once())?;
     record.timed(&timed);
     record.figure("pointer", timed.over("the bridge"));
     Ok(())
@@ -364,15 +334,16 @@ fn allocations(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let account = RefCell::new(account);
     let keep = |pointer: u32| {
         let mut account = account.borrow_mut();
-        black_box(account.enter(black_box(pointer), SIZE) && account.strike(black_box(pointer)));
+        account.enter(black_box(pointer), SIZE) && account.strike(black_box(pointer))
     };
     let timed = Pairs::of("a buffer that is given and given back")
         .way("an empty loop", || {
             black_box(&account);
+            true
         })
         .way(PLACES[0].1, || keep(PLACES[0].2))
         .way(PLACES[1].1, || keep(PLACES[1].2))
-        .timed(record.is_once());
+        .timed(record.is_once())?;
     record.timed(&timed);
     for (target, way, _) in PLACES {
         record.figure(target, timed.over(way));

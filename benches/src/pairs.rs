@@ -21,8 +21,8 @@ const LEAST_ROUNDS: usize = 20;
 /// How long all rounds should take together.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One way: does it so many times, and says how long that took.
-type Way<'a> = Box<dyn FnMut(u64) -> Duration + 'a>;
+/// One way: does it so many times, and says how long that took; nothing where it went wrong, since a refusal is quick.
+type Way<'a> = Box<dyn FnMut(u64) -> Option<Duration> + 'a>;
 
 /// Ways to do one thing, the first of them the baseline.
 pub struct Pairs<'a> {
@@ -74,67 +74,70 @@ impl<'a> Pairs<'a> {
         self
     }
 
-    /// One more way, by the time of this thread; the first one is the baseline.
+    /// One more way, by the time of this thread; the first one is the baseline. It says whether it went well.
     #[must_use]
-    pub fn way(self, name: &'static str, mut once: impl FnMut() + 'a) -> Self {
+    pub fn way(self, name: &'static str, mut once: impl FnMut() -> bool + 'a) -> Self {
         self.repeated(name, move |times| {
             let start = thread_time();
-            for _ in 0..times {
-                once();
-            }
-            thread_time().saturating_sub(start)
+            let went_well = (0..times).fold(true, |so_far, _| so_far & once());
+            let taken = thread_time().saturating_sub(start);
+            went_well.then_some(taken)
         })
     }
 
     /// One more way, by the clock: for what other threads or processes have a part in.
     #[must_use]
-    pub fn way_by_clock(self, name: &'static str, mut once: impl FnMut() + 'a) -> Self {
+    pub fn way_by_clock(self, name: &'static str, mut once: impl FnMut() -> bool + 'a) -> Self {
         self.repeated(name, move |times| {
             let start = Instant::now();
-            for _ in 0..times {
-                once();
-            }
-            start.elapsed()
+            let went_well = (0..times).fold(true, |so_far, _| so_far & once());
+            let taken = start.elapsed();
+            went_well.then_some(taken)
         })
     }
 
     /// One more way, which repeats and times itself.
     #[must_use]
-    pub fn repeated(mut self, name: &'static str, way: impl FnMut(u64) -> Duration + 'a) -> Self {
+    pub fn repeated(mut self, name: &'static str, way: impl FnMut(u64) -> Option<Duration> + 'a) -> Self {
         self.ways.push((name, Box::new(way)));
         self
     }
 
     /// Lets everybody take turns. With `once`, each way runs a single time and the figures mean nothing.
-    #[must_use]
-    pub fn timed(mut self, once: bool) -> Timed {
+    ///
+    /// # Errors
+    /// Where a way went wrong, whenever it did: there is nothing to compare then.
+    pub fn timed(mut self, once: bool) -> Result<Timed, String> {
         let begun = Instant::now();
-        let times: Vec<u64> = self
-            .ways
-            .iter_mut()
-            .map(|(_, way)| if once { 1 } else { times_in_a_turn(way) })
-            .collect();
+        let counted = self.ways.iter_mut().map(|(name, way)| {
+            let times = if once { Some(1) } else { times_in_a_turn(way) };
+            times.ok_or_else(|| went_wrong(name))
+        });
+        let times = counted.collect::<Result<Vec<u64>, String>>()?;
         let most = if once { 1 } else { ROUNDS };
         let mut taken: Vec<Vec<f64>> = vec![Vec::new(); self.ways.len()];
         let mut control = Vec::new();
         while control.len() < most && (control.len() < LEAST_ROUNDS || begun.elapsed() < PATIENCE) {
-            for (((_, way), times), taken) in self.ways.iter_mut().zip(&times).zip(&mut taken) {
-                taken.push(turn(way, *times));
+            for (((name, way), times), taken) in self.ways.iter_mut().zip(&times).zip(&mut taken) {
+                taken.push(turn(way, *times).ok_or_else(|| went_wrong(name))?);
             }
-            let baseline = self.ways.first_mut().zip(times.first());
-            control.extend(baseline.map(|((_, way), times)| turn(way, *times)));
-            if self.ways.is_empty() {
+            let Some(((name, way), times)) = self.ways.first_mut().zip(times.first()) else {
                 break;
-            }
+            };
+            control.push(turn(way, *times).ok_or_else(|| went_wrong(name))?);
         }
         let named = self.ways.iter().zip(taken);
-        Timed {
+        Ok(Timed {
             title: self.title,
             size: self.size,
             control,
             ways: named.map(|((name, _), nanos)| Rounds { name, nanos }).collect(),
-        }
+        })
     }
+}
+
+fn went_wrong(name: &str) -> String {
+    format!("`{name}` went wrong while it was timed")
 }
 
 impl Timed {
@@ -228,17 +231,17 @@ fn thread_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
-fn times_in_a_turn(way: &mut Way<'_>) -> u64 {
+fn times_in_a_turn(way: &mut Way<'_>) -> Option<u64> {
     let mut times = 1;
-    while way(times) < TURN / 2 && times < 1 << 30 {
+    while way(times)? < TURN / 2 && times < 1 << 30 {
         times *= 2;
     }
-    times
+    Some(times)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a turn is shorter than 2^52 nanoseconds")]
-fn turn(way: &mut Way<'_>, times: u64) -> f64 {
-    way(times).as_nanos() as f64 / times as f64
+fn turn(way: &mut Way<'_>, times: u64) -> Option<f64> {
+    Some(way(times)?.as_nanos() as f64 / times as f64)
 }
 
 impl fmt::Display for Timed {
@@ -272,9 +275,16 @@ mod tests {
     fn everybody_takes_turns_and_the_baseline_takes_two() {
         let (first, second) = (Cell::new(0), Cell::new(0));
         let timed = Pairs::of("counting")
-            .way("first", || first.set(first.get() + 1))
-            .way("second", || second.set(second.get() + 1))
-            .timed(true);
+            .way("first", || {
+                first.set(first.get() + 1);
+                true
+            })
+            .way("second", || {
+                second.set(second.get() + 1);
+                true
+            })
+            .timed(true)
+            .unwrap();
         assert_eq!((first.get(), second.get()), (2, 1));
         assert_eq!(timed.ways.len(), 2);
         assert!(timed.ratio("third").is_none());
@@ -284,17 +294,34 @@ mod tests {
     fn a_way_that_times_itself_is_believed_and_there_are_rounds_enough() {
         let asked = Cell::new(0_u64);
         let timed = Pairs::of("told")
-            .repeated("one", |times| Duration::from_micros(times * 10))
+            .repeated("one", |times| Some(Duration::from_micros(times * 10)))
             .repeated("other", |times| {
                 asked.set(asked.get() + times);
-                Duration::from_micros(times * 15)
+                Some(Duration::from_micros(times * 15))
             })
-            .timed(false);
+            .timed(false)
+            .unwrap();
         let ratio = timed.ratio("other").unwrap();
         assert!((ratio.value - 1.5).abs() < 1e-9 && ratio.noise.abs() < 1e-9, "{ratio}");
         assert!((timed.over("other").unwrap().value - 5000.0).abs() < 1e-6);
         assert_eq!(timed.control.len(), ROUNDS);
         assert!(asked.get() > 0);
+    }
+
+    #[test]
+    fn a_way_that_goes_wrong_once_is_no_figure() {
+        let calls = Cell::new(0);
+        let fails_late = || {
+            calls.set(calls.get() + 1);
+            calls.get() != 1000
+        };
+        let timed = Pairs::of("made up")
+            .way("good", || true)
+            .way("bad", fails_late)
+            .timed(false);
+        assert_eq!(timed, Err("`bad` went wrong while it was timed".to_owned()));
+        let peer = Pairs::of("made up").repeated("gone", |_| None).timed(true);
+        assert!(peer.unwrap_err().contains("`gone`"));
     }
 
     fn made_up() -> Timed {

@@ -175,3 +175,11 @@ pub fn casbin(count: usize) -> impl Iterator<Item = Vec<String>> {
         ]
     })
 }
+/// Ten thousand notes with a primary key, tags of them, and a place to write to, in SQL.
+pub const NOTES: &str = "
+    create table notes(id integer primary key, body text, tag int);
+    with recursive n(i) as (select 1 union all select i + 1 from n where i < 10000)
+      insert into notes select i, 'note ' || i, i % 100 from n;
+    create table tags(id integer primary key, name text);
+    insert into tags select distinct tag, 'tag ' || tag from notes;
+    create table copies(body text, tag int);";

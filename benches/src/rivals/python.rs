@@ -33,13 +33,11 @@ impl Peer {
         Some(Self(RefCell::new(Running { process, input, output })))
     }
 
-    /// Does it so many times. How long that took of a processor, by its own clock; as long as can be where it fails.
+    /// Does it so many times. How long that took of a processor, by its own clock; nothing where it fails.
     #[must_use]
-    pub fn repeat(&self, times: u64) -> Duration {
-        self.0
-            .borrow_mut()
-            .told(times)
-            .map_or(Duration::MAX, |(nanos, _)| Duration::from_nanos(nanos))
+    pub fn repeat(&self, times: u64) -> Option<Duration> {
+        let (nanos, _) = self.0.borrow_mut().told(times).ok()?;
+        Some(Duration::from_nanos(nanos))
     }
 
     /// What comes out of it.
