@@ -304,7 +304,7 @@ fn pointers(record: &mut Record) -> Result<(), Box<dyn Error>> {
         return Err("the bridge reads something else".into());
     }
     let timed = Pairs::of("64 bytes out of a guest")
-        .way("wasmtime's own check", || {
+        .way("a slice's own check", || {
             bare.read(black_box(1024), black_box(64)).is_ok()
         })
         .way("the bridge", || governed.read(black_box(1024), black_box(64)).is_ok())
