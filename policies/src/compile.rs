@@ -149,10 +149,10 @@ impl Ground {
         };
         let mut entities = declared.clone();
         if let Some(entity) = changed {
-            let schema = Some(&vocabulary.schema);
+            let schema = Some(vocabulary.schema());
             entities = entities.upsert_entities([entity], schema).map_err(message)?;
         }
-        let partial = PartialEntities::from_concrete(entities.clone(), &vocabulary.schema).map_err(message)?;
+        let partial = PartialEntities::from_concrete(entities.clone(), vocabulary.schema()).map_err(message)?;
         Ok(Self { uid, entities, partial })
     }
 
@@ -270,7 +270,7 @@ impl<'a> Compiler<'a> {
 
     pub(crate) fn request(&self, action: EntityUid, resource: PartialEntityUid) -> Result<PartialRequest, NoPlan> {
         let principal = PartialEntityUid::from_concrete(self.ground.uid.clone());
-        Ok(PartialRequest::new(principal, action, resource, None, &self.vocabulary.schema).map_err(message)?)
+        Ok(PartialRequest::new(principal, action, resource, None, self.vocabulary.schema()).map_err(message)?)
     }
 
     pub(crate) fn evaluate<'r>(&'r self, action: &str, request: &'r PartialRequest) -> Result<TpeResponse<'r>, NoPlan> {
@@ -283,7 +283,7 @@ impl<'a> Compiler<'a> {
         request: &'r PartialRequest,
     ) -> Result<TpeResponse<'r>, NoPlan> {
         Ok(policies
-            .tpe(request, &self.ground.partial, &self.vocabulary.schema)
+            .tpe(request, &self.ground.partial, self.vocabulary.schema())
             .map_err(message)?)
     }
 
@@ -331,7 +331,7 @@ impl<'a> Compiler<'a> {
         let mut entities = self.ground.entities.clone();
         if entities.get(&resource).is_none() {
             entities = entities
-                .upsert_entities([resource_of(question.resource)?], Some(&self.vocabulary.schema))
+                .upsert_entities([resource_of(question.resource)?], Some(self.vocabulary.schema()))
                 .map_err(message)?;
         }
         let action = uid("Action", question.action.id())?;
@@ -341,7 +341,7 @@ impl<'a> Compiler<'a> {
             action,
             resource,
             context,
-            Some(&self.vocabulary.schema),
+            Some(self.vocabulary.schema()),
         );
         let request = request.map_err(message)?;
         // All of them, not only those that the compiler thinks concern the principal.

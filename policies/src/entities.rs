@@ -94,7 +94,7 @@ pub(crate) fn declare<'a>(
 }
 
 fn together(rows: Vec<Row>, vocabulary: &Vocabulary, findings: &mut Vec<Finding>) -> Option<Entities> {
-    Entities::from_entities(rows.into_iter().map(|row| row.entity), Some(&vocabulary.schema))
+    Entities::from_entities(rows.into_iter().map(|row| row.entity), Some(vocabulary.schema()))
         .map_err(|error| findings.push(Finding::error(Code::Entities, chain(&error))))
         .ok()
 }
@@ -179,10 +179,10 @@ fn entity_of(raw: &RawValue, vocabulary: &Vocabulary) -> Result<Entity, String> 
             "`{uid}` is never asked about: function names are in lower case"
         ));
     }
-    let entity = Entity::from_json_value(value, Some(&vocabulary.schema)).map_err(|error| chain(&error))?;
+    let entity = Entity::from_json_value(value, Some(vocabulary.schema())).map_err(|error| chain(&error))?;
     // Added to nothing: a set made with a schema is given all of its actions, which takes longer than the check.
     Entities::empty()
-        .add_entities([entity.clone()], Some(&vocabulary.schema))
+        .add_entities([entity.clone()], Some(vocabulary.schema()))
         .map_err(|error| chain(&error))?;
     Ok(entity)
 }

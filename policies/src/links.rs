@@ -219,7 +219,7 @@ impl<'a> Linker<'a> {
 
     /// Whether anything that the template lets through can have this value where its slot is.
     fn fits(&self, template: &LoadedTemplate, slot: &SlotId, value: &EntityUid) -> Result<(), Finding> {
-        let schema = &self.vocabulary.schema;
+        let schema = self.vocabulary.schema();
         let (is_exact, asked): (bool, HashSet<&EntityTypeName>) = if *slot == SlotId::principal() {
             let constraint = template.template.principal_constraint();
             (

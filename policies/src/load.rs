@@ -5,7 +5,7 @@ use std::num::NonZero;
 use std::sync::{Arc, LazyLock};
 use std::thread;
 
-use cedar_policy::{PolicySet, PrincipalConstraint, ValidationError, ValidationMode, ValidationResult, Validator};
+use cedar_policy::{PolicySet, PrincipalConstraint, ValidationError, ValidationMode, ValidationResult};
 
 use crate::bounds::NoBound;
 use crate::compile::{Compiler, NoPlan, Ready};
@@ -247,7 +247,7 @@ fn results(policies: &[&LoadedPolicy], vocabulary: &Vocabulary) -> Vec<Result<Va
     let validate = |part: &[&LoadedPolicy]| {
         let set = PolicySet::from_policies(part.iter().map(|loaded| loaded.policy.clone()))
             .map_err(|error| error.to_string())?;
-        Ok(Validator::new(vocabulary.schema.clone()).validate(&set, ValidationMode::Strict))
+        Ok(vocabulary.validator.validate(&set, ValidationMode::Strict))
     };
     // Fewer than eight are done sooner than a thread is started.
     in_parts(policies, 8, validate)
@@ -297,7 +297,7 @@ fn to_validate(policies: &[LoadedPolicy]) -> impl Iterator<Item = &LoadedPolicy>
 
 /// Cedar suggests whatever action is nearest, however far that is.
 fn nearest_action(loaded: &LoadedPolicy, vocabulary: &Vocabulary) -> Option<String> {
-    let built_in = vocabulary.schema.actions().filter(|uid| type_of(uid) == "Action");
+    let built_in = vocabulary.schema().actions().filter(|uid| type_of(uid) == "Action");
     let known: Vec<&str> = built_in.map(id).collect();
     let unknown = loaded
         .named("Action")
@@ -609,7 +609,7 @@ mod tests {
         assert_eq!(to_validate(&ready.policies).count(), 0);
         let set = PolicySet::from_policies(ready.policies.iter().map(|loaded| loaded.policy.clone())).unwrap();
         assert!(set.num_of_policies() > 50);
-        let result = Validator::new(vocabulary().unwrap().schema.clone()).validate(&set, ValidationMode::Strict);
+        let result = vocabulary().unwrap().validator.validate(&set, ValidationMode::Strict);
         assert!(result.validation_passed_without_warnings(), "{result}");
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use cedar_policy::{ActionConstraint, EntityTypeName, EntityUid, Schema, SchemaFragment};
+use cedar_policy::{ActionConstraint, EntityTypeName, EntityUid, Schema, SchemaFragment, Validator};
 use miette::Diagnostic;
 use serde_json::Value;
 
@@ -107,13 +107,13 @@ impl Vocabulary {
         };
         let own = Own {
             texts: files.iter().map(|file| file.source.text.clone()).collect(),
-            actions: own_actions(&schema, &self.schema)
+            actions: own_actions(&schema, self.schema())
                 .map_err(|error| findings.push(Finding::error(Code::Schema, error)))
                 .ok()?,
             reachable: files.iter().flat_map(|file| value_types(&file.json)).collect(),
         };
         let widened = Self {
-            schema,
+            validator: Validator::new(schema),
             fragment: self.fragment.clone(),
             actions: self.actions.clone(),
             own,
@@ -124,7 +124,7 @@ impl Vocabulary {
 
     /// What Cedar lets a schema say and a plan cannot keep.
     fn misused(&self, built_in: &Self, files: &[File<'_>], findings: &mut Vec<Finding>) {
-        let ours: HashSet<&EntityUid> = built_in.schema.actions().collect();
+        let ours: HashSet<&EntityUid> = built_in.schema().actions().collect();
         let place = |action: &OwnAction| {
             let id = action.uid.id().unescaped();
             files.iter().find_map(|file| file.declaration("action", id))
@@ -152,7 +152,7 @@ impl Vocabulary {
                 );
             }
         }
-        if !self.schema.is_complete() {
+        if !self.schema().is_complete() {
             let place = files.iter().find_map(|file| file.word("external"));
             findings.push(
                 Finding::error(Code::Schema, "something is declared `external` and defined nowhere")

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::str::FromStr as _;
 use std::sync::{Arc, LazyLock};
 
-use cedar_policy::{ActionConstraint, EntityId, EntityTypeName, EntityUid, Schema, SchemaFragment};
+use cedar_policy::{ActionConstraint, EntityId, EntityTypeName, EntityUid, Schema, SchemaFragment, Validator};
 
 use crate::own_schema::Own;
 use crate::principal::PrincipalKind;
@@ -15,7 +15,8 @@ pub(crate) const TEXT: &str = include_str!("../schema.cedarschema");
 
 /// The schema, and the parts of it that Cedar keeps but does not use.
 pub(crate) struct Vocabulary {
-    pub(crate) schema: Schema,
+    /// It has the schema: a validator that is made anew takes one of its own, which costs more than most policies.
+    pub(crate) validator: Validator,
     /// The part of the schema that is built in.
     pub(crate) fragment: SchemaFragment,
     /// The built-in actions that can be asked about, by id. Groups are not among them.
@@ -51,6 +52,11 @@ pub(crate) fn vocabulary() -> Result<&'static Arc<Vocabulary>, &'static str> {
 }
 
 impl Vocabulary {
+    /// The schema that everything is validated against.
+    pub(crate) fn schema(&self) -> &Schema {
+        self.validator.schema()
+    }
+
     fn read() -> Result<Self, String> {
         let (fragment, _) = SchemaFragment::from_cedarschema_str(TEXT).map_err(|error| error.to_string())?;
         let schema = Schema::from_schema_fragments([fragment.clone()]).map_err(|error| error.to_string())?;
@@ -75,7 +81,7 @@ impl Vocabulary {
             );
         }
         Ok(Self {
-            schema,
+            validator: Validator::new(schema),
             fragment,
             actions,
             own: Own::default(),

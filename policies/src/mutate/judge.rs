@@ -30,7 +30,7 @@ pub(crate) struct Judge<'a> {
     mutation: &'a Mutation,
     suite: &'a Suite,
     beyond: Beyond<'a>,
-    validator: Validator,
+    validator: &'a Validator,
     /// The printed form of the originals that were shown before, by policy.
     printed: RefCell<HashMap<usize, Vec<String>>>,
 }
@@ -59,7 +59,7 @@ impl<'a> Judge<'a> {
             mutation,
             suite,
             beyond,
-            validator: Validator::new(mutation.origin.store.vocabulary().schema.clone()),
+            validator: &mutation.origin.store.vocabulary().validator,
             printed: RefCell::default(),
         }
     }

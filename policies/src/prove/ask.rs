@@ -143,7 +143,7 @@ async fn query(
     env: &RequestEnv,
     question: &Ask<'_>,
 ) -> Result<Option<Env>, Failed> {
-    let schema = &vocabulary.schema;
+    let schema = vocabulary.schema();
     let set = |set| CompiledPolicySet::compile(set, env, schema);
     match question {
         Ask::Implies(left, right) => {

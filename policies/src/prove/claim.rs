@@ -284,10 +284,16 @@ impl Rebuilt {
             .ok_or("the solver's request has no resource")?;
         let missing: Vec<Entity> = missing.cloned().collect();
         let entities = entities
-            .add_entities(missing, Some(&vocabulary.schema))
+            .add_entities(missing, Some(vocabulary.schema()))
             .map_err(|error| error.to_string())?;
-        let request = Request::new(uid, action.clone(), resource, context.clone(), Some(&vocabulary.schema))
-            .map_err(|error| error.to_string())?;
+        let request = Request::new(
+            uid,
+            action.clone(),
+            resource,
+            context.clone(),
+            Some(vocabulary.schema()),
+        )
+        .map_err(|error| error.to_string())?;
         Ok(Self {
             principal,
             request,

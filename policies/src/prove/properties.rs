@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
 
-use cedar_policy::{Expression, Policy, PolicyId, PolicySet, ValidationMode, Validator};
+use cedar_policy::{Expression, Policy, PolicyId, PolicySet, ValidationMode};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::bound_text;
@@ -440,8 +440,7 @@ fn condition(when: &str, actions: &[String]) -> Result<(), String> {
     let wrong = |reason: String| format!("`when` is no condition: {reason}");
     // By itself first: what would close the braces around it is no expression.
     Expression::from_str(when).map_err(|error| wrong(error.to_string()))?;
-    let schema = vocabulary()?.schema.clone();
-    let validator = Validator::new(schema);
+    let validator = &vocabulary()?.validator;
     for action in actions {
         let text = format!("permit (principal, action == Action::{action:?}, resource) when {{\n{when}\n}};");
         let policy = Policy::parse(Some(PolicyId::new("when")), text).map_err(|error| wrong(error.to_string()))?;

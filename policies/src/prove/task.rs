@@ -272,9 +272,9 @@ pub(super) fn kinds(vocabulary: &Vocabulary, action: &str) -> Vec<Kind> {
     let Ok(action_uid) = uid("Action", action) else {
         return Vec::new();
     };
-    let principals = vocabulary.schema.principals_for_action(&action_uid);
+    let principals = vocabulary.schema().principals_for_action(&action_uid);
     let principals: Vec<String> = principals.into_iter().flatten().map(ToString::to_string).collect();
-    let resources = vocabulary.schema.resources_for_action(&action_uid);
+    let resources = vocabulary.schema().resources_for_action(&action_uid);
     let mut resources: Vec<String> = resources.into_iter().flatten().map(ToString::to_string).collect();
     resources.sort_unstable();
     let asking = PrincipalKind::ALL

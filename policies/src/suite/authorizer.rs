@@ -106,7 +106,7 @@ impl<'a> Reference<'a> {
         entities: Arc<Entities>,
     ) -> Result<Put, String> {
         let principal = uid(principal.kind.name(), &principal.id)?;
-        let schema = Some(&self.vocabulary.schema);
+        let schema = Some(self.vocabulary.schema());
         let request = Request::new(principal, uid("Action", action)?, resource, context, schema)
             .map_err(|error| error.to_string())?;
         Ok(Put { request, entities })
@@ -120,7 +120,7 @@ impl<'a> Reference<'a> {
             .map(|compiler| compiler.entities().clone())
             .map_err(|_| format!("`{}` is not in profile `{}`", principal.id, principal.profile))?;
         let entities = declared
-            .add_entities(self.resources.iter().cloned(), Some(&self.vocabulary.schema))
+            .add_entities(self.resources.iter().cloned(), Some(self.vocabulary.schema()))
             .map_err(|error| error.to_string())?;
         let entities = Arc::new(entities);
         self.around.insert(Arc::clone(principal), Arc::clone(&entities));

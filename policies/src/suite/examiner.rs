@@ -303,7 +303,7 @@ pub(super) fn with_entities(store: &PolicyStore, rows: &[serde_json::Value]) -> 
     if rows.is_empty() {
         return Ok(store.clone());
     }
-    let schema = &store.vocabulary().schema;
+    let schema = store.vocabulary().schema();
     let mut entities = Vec::with_capacity(rows.len());
     for row in rows {
         let entity = Entity::from_json_value(row.clone(), Some(schema)).map_err(|error| chain(&error))?;
