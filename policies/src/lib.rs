@@ -6,6 +6,7 @@
 //! question; where this crate cannot show that, loading fails.
 
 mod amounts;
+mod anybody;
 mod bound_text;
 mod bounds;
 pub mod check;

@@ -240,7 +240,6 @@ impl Plan {
     }
 
     /// What it is made of.
-    #[cfg(feature = "workbench")]
     pub(crate) fn content(&self) -> &Content {
         &self.0.content
     }

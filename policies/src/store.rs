@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
+use crate::anybody::Anybodies;
 use crate::compile::{Compiler, NoPlan, Ready};
 use crate::finding::{Finding, Location};
 use crate::load::{Loaded, finding_of, load};
@@ -140,6 +141,7 @@ struct Inner {
     ready: Ready,
     /// The plan of each profile, compiled when it was checked.
     plans: BTreeMap<String, Plan>,
+    anybodies: Anybodies,
     vocabulary: Arc<Vocabulary>,
     /// What this store is a variant of, for mutation testing.
     #[cfg(feature = "workbench")]
@@ -179,6 +181,7 @@ impl PolicyStore {
                 warnings: findings,
                 ready,
                 plans,
+                anybodies: Anybodies::default(),
                 vocabulary,
                 #[cfg(feature = "workbench")]
                 variant: None,
@@ -194,6 +197,7 @@ impl PolicyStore {
             warnings: Vec::new(),
             ready,
             plans: BTreeMap::new(),
+            anybodies: Anybodies::default(),
             vocabulary: Arc::clone(&self.0.vocabulary),
             variant: None,
         }))
@@ -238,6 +242,7 @@ impl PolicyStore {
         let Inner {
             ready,
             plans,
+            anybodies,
             vocabulary,
             ..
         } = &*self.0;
@@ -257,10 +262,15 @@ impl PolicyStore {
         {
             return Ok(plan.clone());
         }
-        let plan = Compiler::new(ready, vocabulary, principal)
-            .map_err(|problem| vec![problem])
-            .and_then(|compiler| compiler.plan());
-        plan.map_err(|problems| self.first_of(problems, principal))
+        let compile = |principal: &Principal| {
+            Compiler::new(ready, vocabulary, principal)
+                .map_err(|problem| vec![problem])
+                .and_then(|compiler| compiler.plan())
+        };
+        if let Some(plan) = anybodies.plan(principal, ready, |anybody| compile(anybody).ok()) {
+            return Ok(plan);
+        }
+        compile(principal).map_err(|problems| self.first_of(problems, principal))
     }
 
     /// Where a policy is written.
@@ -309,6 +319,7 @@ impl PolicyStore {
             warnings: Vec::new(),
             ready,
             plans: BTreeMap::new(),
+            anybodies: Anybodies::default(),
             vocabulary: Arc::clone(&self.0.vocabulary),
             variant: Some(variant),
         }))
