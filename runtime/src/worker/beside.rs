@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
@@ -45,13 +46,16 @@ pub(super) fn receive(end: impl AsFd, bytes: &mut [u8]) -> rustix::io::Result<(u
 
 /// A stream that keeps the last descriptor that came on it.
 pub(super) struct Line {
-    pub(super) stream: UnixStream,
+    pub(super) stream: Arc<UnixStream>,
     came: Option<OwnedFd>,
 }
 
 impl Line {
     pub(super) fn new(stream: UnixStream) -> Self {
-        Self { stream, came: None }
+        Self {
+            stream: Arc::new(stream),
+            came: None,
+        }
     }
 
     /// What came beside the bytes that were read so far, once.

@@ -62,8 +62,8 @@ pub enum Attempt {
     },
 }
 
-/// Standard input, output and error, the job's socket, the door, and the folder in which they are counted.
-const OWN_DESCRIPTORS: usize = 6;
+/// Standard input, output and error, the job's socket, the door, the line for progress, and the folder in which they are counted.
+const OWN_DESCRIPTORS: usize = 7;
 
 /// Does it, in this process. The error is what `errno` was.
 pub(super) fn attempt(deed: &Deed) -> Result<(), i32> {

@@ -63,20 +63,14 @@ impl<'a> From<&'a Code> for Source<&'a Bytes> {
     }
 }
 
-/// What a worker says.
+/// What a worker says to whoever waits for it. How far its guest is, it says otherwise: [`super::progress`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum FromWorker {
-    /// It waits for a job.
+    /// It came up, and waits for a job.
     Ready,
-    /// It has the whole job: compiling and opening begin.
-    Preparing,
     /// It compiled the guest, whose code is to be kept.
     Compiled(Compiled),
-    /// The first guest byte is about to be executed: the guest's clock runs.
-    Started,
-    /// No more of the guest is executed: it ended, or a layer stops it. Its outcome follows.
-    Ending,
-    /// The guest ended.
+    /// The guest ended, all that was its is given back, and the worker waits for another.
     Done(Box<Outcome>),
     /// We do not know what the guest did.
     Failed(Failure),

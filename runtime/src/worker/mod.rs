@@ -3,10 +3,10 @@
 //! A deadline inside a process is not a hard one: a single SQL function call or bulk memory operation can outlive every
 //! check that the process makes. So the supervisor starts workers ahead of time, gives each one guest at a time, and
 //! kills the process when the guest's time or memory is up. `serve` is the worker's side, `process` one worker as
-//! the supervisor sees it, `pool` keeps a few of them ready, `queue` says whose turn it is, `frame` is what crosses between
-//! the two, and `beside` what is handed over with it. What a worker gives up before it meets a guest is in `confine`, with `landlock` and `seccomp`; what it may hold
-//! the kernel counts in a `cgroup`; the files of a plan are opened for it by its
-//! `porter`, which it asks through a `door`.
+//! the supervisor sees it, `watch` keeps the clocks of its guest, whose `progress` the worker tells, `pool` keeps a few workers
+//! ready, `queue` says whose turn it is, `frame` is what crosses between the two, and `beside` what is handed over with it. What a
+//! worker gives up before it meets a guest is in `confine`, with `landlock` and `seccomp`; what it may hold the kernel counts in a
+//! `cgroup`; the files of a plan are opened for it by its `porter`, which it asks through a `door`.
 
 mod beside;
 mod cgroup;
@@ -21,10 +21,12 @@ mod pool;
 mod porter;
 mod privileges;
 mod process;
+mod progress;
 mod queue;
 mod seccomp;
 mod serve;
 mod turn;
+mod watch;
 
 pub use deed::{Attempt, Deed};
 pub use pool::{Pool, PoolOptions};

@@ -196,10 +196,12 @@ impl Pool {
         let (turn, mut worker) = self.take(tenant, fits)?;
         let ended = worker.run(job, patience, compiled);
         match &ended {
-            Ok((ended, true)) if worker.jobs < MOST_JOBS && !is_large(ended) => turn.give_back(worker),
+            Ok(Ended::Answered { peak_rss_bytes, .. }) if worker.jobs < MOST_JOBS && *peak_rss_bytes <= LARGE => {
+                turn.give_back(worker);
+            }
             _ => turn.replace(worker),
         }
-        ended.map(|(ended, _)| ended)
+        ended
     }
 
     /// The caller's turn, and a living worker that fits.
@@ -403,10 +405,6 @@ fn absent(found: Vec<Presence>, agreed: Layers) -> Result<Layers, RuntimeError> 
         absent = absent.with(layer);
     }
     Ok(absent)
-}
-
-fn is_large(ended: &Ended) -> bool {
-    matches!(ended, Ended::Answered { peak_rss_bytes, .. } if *peak_rss_bytes > LARGE)
 }
 
 impl Drop for Pool {

@@ -1,10 +1,12 @@
 //! One worker, as its supervisor sees it.
 
-use std::fs;
-use std::io::{self, ErrorKind, Read};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,8 +22,9 @@ use super::door;
 use super::frame::{self, Reader, Received};
 use super::message::{FromWorker, ToWorker};
 use super::porter::Rule;
+use super::progress::{self, Progress};
 use super::serve::{PORTER_ARGUMENT, WORKER_ARGUMENT, is_worker};
-use super::turn::Turn;
+use super::watch::{HAND_OVER, LOOK_EVERY, Watch};
 use crate::code::{Code, Compiled, MOST_CODE};
 use crate::error::RuntimeError;
 use crate::execute::Job;
@@ -32,20 +35,8 @@ use crate::runtime::WORKER_MEMORY;
 /// How long a fresh process may take to say that it is ready.
 const BIRTH: Duration = Duration::from_secs(20);
 
-/// How long a worker may take to be ready for another job after its answer.
-const AGAIN: Duration = Duration::from_millis(200);
-
-/// How long handing over a job may take: the largest guest that is read at all crosses in a small part of it.
-const HAND_OVER: Duration = Duration::from_secs(10);
-
 /// The most bytes of a message without an outcome in it.
 const SHORT: usize = 4096;
-
-/// Between two looks at the worker's memory.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
-
-/// Between two looks at what a worker does whose guest's time is up.
-const LOOK_CLOSELY: Duration = Duration::from_micros(500);
 
 /// How long a porter may take to learn whom it serves, and a deed to be attempted.
 const BRIEFLY: Duration = Duration::from_secs(5);
@@ -124,6 +115,8 @@ pub(super) struct Worker {
     child: Child,
     stream: UnixStream,
     reader: Reader,
+    progress: Progress,
+    figures: Figures,
     porter: Porter,
     /// Taken away after the processes: see `drop`.
     group: Group,
@@ -145,6 +138,14 @@ struct Porter {
     rule: Option<Rule>,
 }
 
+/// What the kernel says of a process's memory, from its files in `/proc`: they are of that process even where its number is
+/// another's by now.
+struct Figures {
+    status: File,
+    /// `None` where the kernel does not offer it.
+    clear_refs: Option<File>,
+}
+
 /// What is set from outside, where the process cannot lift it again; `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Limits {
@@ -163,11 +164,16 @@ impl Worker {
         }
         let (stream, theirs) = UnixStream::pair().map_err(|error| not_started(&error))?;
         let (inside, outside) = door::pair().map_err(|error| not_started(&error.into()))?;
+        let (progress, told) = progress::line().map_err(|error| not_started(&error))?;
         let porter = Porter::start(outside)?;
+        let child = again(WORKER_ARGUMENT, theirs, inside, OwnedFd::from(told).into())?;
+        let figures = Figures::of(child.id()).map_err(|error| not_started(&error))?;
         let mut worker = Self {
-            child: again(WORKER_ARGUMENT, theirs, inside)?,
+            child,
             stream,
             reader: Reader::default(),
+            progress,
+            figures,
             porter,
             group: Group::new()?,
             born_with: 0,
@@ -179,14 +185,14 @@ impl Worker {
         worker.group.admit(worker.child.id())?;
         // Waiting is for `wait_for`, which wakes on time: a socket's own time-outs are as coarse as the kernel's tick.
         worker.stream.set_nonblocking(true)?;
-        worker.wait_until_ready(BIRTH)?;
-        worker.born_with = worker.memory("VmSize");
+        worker.wait_until_ready()?;
+        worker.born_with = worker.figures.bytes("VmSize");
         Ok(worker)
     }
 
-    fn wait_until_ready(&mut self, most: Duration) -> io::Result<()> {
+    fn wait_until_ready(&mut self) -> io::Result<()> {
         let begun = Instant::now();
-        while let Some(left) = most.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+        while let Some(left) = BIRTH.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
             match self.reader.read(&mut self.stream, SHORT)? {
                 Received::NotYet => wait_for(&self.stream, libc::POLLIN, left),
                 Received::Message(FromWorker::Ready) => return Ok(()),
@@ -198,11 +204,14 @@ impl Worker {
         ))
     }
 
-    /// Whether its processes still run. One that died while it waited is no verdict on the next guest.
+    /// Whether its processes still run, and have said nothing that nobody asked. One that died while it waited is no verdict on
+    /// the next guest.
     pub(super) fn is_alive(&mut self) -> bool {
-        [&mut self.child, &mut self.porter.child]
-            .into_iter()
-            .all(|child| matches!(child.try_wait(), Ok(None)))
+        let is_quiet = self.progress.steps(Instant::now()).is_ok_and(|steps| steps.is_empty());
+        is_quiet
+            && [&mut self.child, &mut self.porter.child]
+                .into_iter()
+                .all(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// Whether it can serve a guest that is confined so: rules can be tightened, never loosened.
@@ -237,18 +246,18 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives the worker a job and waits for its end. True when the worker can take another. Code that is to be kept is in
+    /// Gives the worker a job and waits for its end. Where it answered, it can take another. Code that is to be kept is in
     /// `compiled` from before the guest starts, however it ends.
     pub(super) fn run(
         &mut self,
         job: &Job,
         patience: &Patience,
         compiled: &mut Option<Compiled>,
-    ) -> Result<(Ended, bool), RuntimeError> {
+    ) -> Result<Ended, RuntimeError> {
         // Of one that had a guest, nobody knows what that guest has made of it.
         let may_compile = job.code.is_kept() && self.is_fresh();
         self.jobs += 1;
-        self.forget_peak();
+        self.figures.forget_peak();
         let confinement = Confinement::of(job);
         self.sealed = Some(confinement);
         let rule = Rule::new(job.request.database.as_deref(), &job.plan).filter(|_| confinement.needs_porter());
@@ -273,7 +282,7 @@ impl Worker {
             Code::Compile | Code::CompileAndKeep => None,
         };
         if self.hand_over(&order, file).is_err() {
-            return Ok((self.died(None), false));
+            return Ok(self.died(None));
         }
         if !is_known {
             self.plan = Some(job.plan.digest().to_owned());
@@ -281,50 +290,46 @@ impl Worker {
         let mut watch = Watch::new(patience);
         loop {
             // Read before the clock is looked at: a word that is there was said in time, however late this thread woke.
-            let awaits_code = may_compile && watch.started.is_none() && compiled.is_none();
+            let awaits_code = may_compile && compiled.is_none() && watch.may_compile();
             let most = if awaits_code {
                 patience.reply_bytes.max(MOST_CODE + SHORT)
             } else {
                 patience.reply_bytes
             };
-            match self.reader.read(&mut self.stream, most) {
-                Ok(Received::NotYet) => match watch.overdue(self) {
-                    Some(why) => return Ok((self.kill(why, &watch), false)),
-                    None => wait_for(&self.stream, libc::POLLIN, watch.next_look()),
-                },
-                // Before the guest starts, and never again: later it may be the guest who speaks.
-                Ok(Received::Message(FromWorker::Compiled(code))) if awaits_code && watch.preparing.is_some() => {
+            let received = self.reader.read(&mut self.stream, most);
+            // Words that no worker says, or none: whatever runs there is not to be trusted any more.
+            let (Ok(received), Ok(())) = (received, watch.follow(&self.progress)) else {
+                return Ok(self.lost(&mut watch));
+            };
+            match received {
+                Received::NotYet => {
+                    let process = self.child.id();
+                    match watch.overdue(process, || self.resident()) {
+                        Some(why) => return Ok(self.kill(why, &watch)),
+                        None => wait_for(&self.stream, libc::POLLIN, watch.next_look()),
+                    }
+                }
+                // It was announced before the guest started: later it may be the guest who speaks.
+                Received::Message(FromWorker::Compiled(code)) if awaits_code && watch.has_compiled() => {
                     *compiled = Some(code);
                 }
-                // Each once and in this order: a clock that is told to start again would never run out.
-                Ok(Received::Message(FromWorker::Preparing)) if watch.preparing.is_none() => {
-                    watch.preparing = Some(Instant::now());
+                Received::Message(FromWorker::Done(outcome)) => {
+                    return Ok(Ended::Answered {
+                        outcome,
+                        peak_rss_bytes: self.figures.bytes("VmHWM"),
+                    });
                 }
-                Ok(Received::Message(FromWorker::Started)) if watch.preparing.is_some() && watch.started.is_none() => {
-                    watch.started = Some(Instant::now());
-                }
-                // A refusal may come before the guest's first byte, and then there is nothing to end.
-                Ok(Received::Message(FromWorker::Ending)) if watch.preparing.is_some() && !watch.is_ending => {
-                    watch.is_ending = true;
-                }
-                Ok(Received::Message(FromWorker::Done(outcome))) => {
-                    let peak_rss_bytes = self.memory("VmHWM");
-                    let again = self.wait_until_ready(AGAIN).is_ok();
-                    return Ok((
-                        Ended::Answered {
-                            outcome,
-                            peak_rss_bytes,
-                        },
-                        again,
-                    ));
-                }
-                Ok(Received::Message(FromWorker::Failed(failure))) => return Err(failure.into()),
-                // Words that no worker says, or none: whatever runs there is not to be trusted any more.
-                Ok(Received::Message(_) | Received::Closed) | Err(_) => {
-                    return Ok((self.died(watch.started), false));
-                }
+                Received::Message(FromWorker::Failed(failure)) => return Err(failure.into()),
+                Received::Message(_) | Received::Closed => return Ok(self.lost(&mut watch)),
             }
         }
+    }
+
+    /// The end of a worker that speaks no more, or not as workers do.
+    fn lost(&mut self, watch: &mut Watch) -> Ended {
+        // What it told before still says how far its guest was.
+        watch.follow(&self.progress).unwrap_or_default();
+        self.died(watch.ran())
     }
 
     /// Has a deed attempted, so confined. The worker is of no use afterwards.
@@ -398,17 +403,16 @@ impl Worker {
     }
 
     fn kill(&mut self, why: KilledFor, watch: &Watch) -> Ended {
-        let peak_rss_bytes = self.memory("VmHWM");
+        let peak_rss_bytes = self.figures.bytes("VmHWM");
         end(&mut self.child);
         Ended::Killed {
             why,
-            after: watch.started.map(|started| started.elapsed()),
+            after: watch.ran(),
             peak_rss_bytes,
         }
     }
 
-    fn died(&mut self, started: Option<Instant>) -> Ended {
-        let after = started.map(|started| started.elapsed());
+    fn died(&mut self, after: Option<Duration>) -> Ended {
         // It may still be on its way out: its own status says more than our signal would.
         let status = self.wait_briefly();
         end(&mut self.child);
@@ -439,27 +443,37 @@ impl Worker {
     /// Resident memory in bytes. A living process whose memory cannot be read holds too much; one on its way out has
     /// none to read, so it gets a moment to be gone.
     fn resident(&mut self) -> u64 {
-        match self.memory("VmRSS") {
+        match self.figures.bytes("VmRSS") {
             0 if self.wait_briefly().is_none() => u64::MAX,
             bytes => bytes,
         }
     }
+}
 
-    /// A figure of the process's memory in bytes; 0 where it cannot be read.
-    fn memory(&self, name: &str) -> u64 {
-        // Room for all of it: a read that fills what it is given is asked again, at the price of a look.
-        let mut status = String::with_capacity(SHORT);
-        fs::File::open(format!("/proc/{}/status", self.child.id()))
-            .and_then(|mut file| file.read_to_string(&mut status))
-            .ok()
-            .and_then(|_| field(&status, name))
-            .unwrap_or(0)
+impl Figures {
+    fn of(process: u32) -> io::Result<Self> {
+        let folder = Path::new("/proc").join(process.to_string());
+        Ok(Self {
+            status: File::open(folder.join("status"))?,
+            clear_refs: File::options().write(true).open(folder.join("clear_refs")).ok(),
+        })
     }
 
-    /// Makes `VmHWM` start anew, so that one guest's peak is not the next one's.
+    /// A figure in bytes; 0 where it cannot be read.
+    fn bytes(&self, name: &str) -> u64 {
+        // Room for all of it: what does not fit is not read.
+        let mut status = [0; SHORT];
+        let count = self.status.read_at(&mut status, 0).unwrap_or(0);
+        let status = status.get(..count).and_then(|status| str::from_utf8(status).ok());
+        status.and_then(|status| field(status, name)).unwrap_or(0)
+    }
+
+    /// Makes `VmHWM` start anew, so that one guest's peak is not the next one's. Where the kernel does not offer it, the peak is
+    /// that of the worker's life.
     fn forget_peak(&self) {
-        // Where the kernel does not offer it, the peak is that of the worker's life.
-        fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap_or_default();
+        if let Some(file) = &self.clear_refs {
+            file.write_at(b"5", 0).unwrap_or_default();
+        }
     }
 }
 
@@ -475,7 +489,7 @@ impl Porter {
         let (control, theirs) = UnixStream::pair().map_err(|error| not_started(&error))?;
         control.set_read_timeout(Some(BRIEFLY))?;
         Ok(Self {
-            child: again(PORTER_ARGUMENT, theirs, door)?,
+            child: again(PORTER_ARGUMENT, theirs, door, Stdio::null())?,
             control,
             reader: Reader::default(),
             rule: None,
@@ -501,10 +515,10 @@ impl Porter {
     }
 }
 
-/// Starts this executable again, with two sockets and nothing else.
+/// Starts this executable again, with these sockets and nothing else.
 ///
 /// The link stays valid where the file was replaced meanwhile: supervisor and worker are always the same build.
-fn again(role: &str, input: UnixStream, output: OwnedFd) -> io::Result<Child> {
+fn again(role: &str, input: UnixStream, output: OwnedFd, error: Stdio) -> io::Result<Child> {
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place where workers and porters are started"
@@ -515,7 +529,7 @@ fn again(role: &str, input: UnixStream, output: OwnedFd) -> io::Result<Child> {
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(input)))
         .stdout(Stdio::from(output))
-        .stderr(Stdio::null())
+        .stderr(error)
         .spawn()
         .map_err(|error| not_started(&error))
 }
@@ -528,7 +542,7 @@ pub(super) fn not_started(error: &io::Error) -> io::Error {
              or `pids.max`, or have fewer workers"
         }
         Some(libc::EMFILE) => {
-            "this process has as many files open as it may, and each worker takes three; raise `ulimit -n` \
+            "this process has as many files open as it may, and each worker takes six; raise `ulimit -n` \
              (`RLIMIT_NOFILE`), or have fewer workers"
         }
         Some(libc::ENFILE) => "the machine has as many files open as it may; raise `fs.file-max`",
@@ -595,76 +609,6 @@ fn processes(calls: Calls) -> u32 {
     }
 }
 
-/// The clock of one job.
-struct Watch<'a> {
-    patience: &'a Patience,
-    handed_over: Instant,
-    preparing: Option<Instant>,
-    started: Option<Instant>,
-    /// When the worker's memory was last looked at: a look costs more than many a guest.
-    looked: Instant,
-    is_ending: bool,
-    turn: Turn,
-}
-
-impl<'a> Watch<'a> {
-    fn new(patience: &'a Patience) -> Self {
-        Self {
-            patience,
-            handed_over: Instant::now(),
-            preparing: None,
-            started: None,
-            looked: Instant::now(),
-            is_ending: false,
-            turn: Turn::default(),
-        }
-    }
-
-    /// Time left until the worker is killed in any case.
-    fn left(&self) -> Option<Duration> {
-        let (since, most) = match (self.started, self.preparing) {
-            (Some(started), _) => (started, self.patience.run?.saturating_add(self.patience.answer)),
-            (None, Some(preparing)) => (preparing, self.patience.prepare),
-            (None, None) => (self.handed_over, HAND_OVER),
-        };
-        Some(most.saturating_sub(since.elapsed()))
-    }
-
-    /// Time left to a guest that has not ended.
-    fn left_to_guest(&self) -> Option<Duration> {
-        let started = self.started.filter(|_| !self.is_ending)?;
-        Some(self.patience.run?.saturating_sub(started.elapsed()))
-    }
-
-    fn overdue(&mut self, worker: &mut Worker) -> Option<KilledFor> {
-        if self.left_to_guest() == Some(Duration::ZERO) && self.turn.is_over(worker.child.id()) {
-            return Some(KilledFor::Time);
-        }
-        if self.left() == Some(Duration::ZERO) {
-            return Some(if self.started.is_some() {
-                KilledFor::Time
-            } else {
-                KilledFor::Preparing
-            });
-        }
-        if self.looked.elapsed() < LOOK_EVERY {
-            return None;
-        }
-        self.looked = Instant::now();
-        let most = self.patience.rss_bytes?;
-        (worker.resident() > most).then_some(KilledFor::Memory)
-    }
-
-    fn next_look(&self) -> Duration {
-        let look = LOOK_EVERY.saturating_sub(self.looked.elapsed());
-        let next = match self.left_to_guest() {
-            Some(left) => left.max(LOOK_CLOSELY),
-            None => LOOK_EVERY,
-        };
-        self.left().unwrap_or(LOOK_EVERY).min(next).min(look)
-    }
-}
-
 fn field(status: &str, name: &str) -> Option<u64> {
     let line = status
         .lines()
@@ -683,26 +627,8 @@ fn in_words(status: ExitStatus) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::progress::{Step, Teller};
     use super::*;
-
-    #[test]
-    fn a_guest_that_ended_in_time_has_its_answer_to_give() {
-        let patience = Patience {
-            prepare: Duration::MAX,
-            run: Some(Duration::ZERO),
-            answer: Duration::from_hours(1),
-            reply_bytes: 0,
-            rss_bytes: None,
-        };
-        let mut watch = Watch::new(&patience);
-        assert_eq!(watch.left_to_guest(), None);
-        watch.started = Some(Instant::now());
-        assert_eq!(watch.left_to_guest(), Some(Duration::ZERO));
-        assert!(watch.next_look() <= LOOK_CLOSELY);
-        watch.is_ending = true;
-        assert_eq!(watch.left_to_guest(), None);
-        assert!(watch.next_look() <= LOOK_EVERY);
-    }
 
     #[test]
     fn who_cannot_start_a_worker_is_told_what_to_do() {
@@ -720,7 +646,7 @@ mod tests {
     }
 
     /// A worker whose words are the test's own.
-    fn puppet() -> (Worker, UnixStream) {
+    fn puppet() -> (Worker, Puppeteer) {
         #[expect(clippy::disallowed_methods, reason = "a process to be ended, and nothing else")]
         let sleeping = || Command::new("sleep").arg("60").spawn().unwrap();
         let (stream, theirs) = UnixStream::pair().unwrap();
@@ -731,10 +657,14 @@ mod tests {
             reader: Reader::default(),
             rule: None,
         };
+        let (progress, told) = progress::line().unwrap();
+        let child = sleeping();
         let worker = Worker {
-            child: sleeping(),
+            figures: Figures::of(child.id()).unwrap(),
+            child,
             stream,
             reader: Reader::default(),
+            progress,
             porter,
             group: Group::new().unwrap(),
             born_with: 0,
@@ -743,7 +673,36 @@ mod tests {
             jobs: 0,
             sealed: None,
         };
-        (worker, theirs)
+        (
+            worker,
+            Puppeteer {
+                stream: theirs,
+                teller: Teller::new(told),
+            },
+        )
+    }
+
+    /// Who speaks for it.
+    struct Puppeteer {
+        stream: UnixStream,
+        teller: Teller,
+    }
+
+    enum Word {
+        Step(Step),
+        Message(FromWorker),
+    }
+
+    impl Puppeteer {
+        /// It may be hung up on while it speaks.
+        fn say(&self, words: &[Word]) {
+            for word in words {
+                match word {
+                    Word::Step(step) => self.teller.tell(*step),
+                    Word::Message(message) => frame::write(&mut &self.stream, message).unwrap_or_default(),
+                }
+            }
+        }
     }
 
     fn job(code: Code) -> Job {
@@ -758,15 +717,15 @@ mod tests {
         }
     }
 
-    fn compiled(code: &[u8]) -> FromWorker {
-        FromWorker::Compiled(Compiled {
+    fn compiled(code: &[u8]) -> Word {
+        Word::Message(FromWorker::Compiled(Compiled {
             about: Vec::new(),
             code: code.to_vec(),
-        })
+        }))
     }
 
     /// Whether a worker that says this answered, and what is kept of it.
-    fn kept(mut worker: Worker, theirs: &UnixStream, code: Code, words: &[FromWorker]) -> (bool, Option<Vec<u8>>) {
+    fn kept(mut worker: Worker, theirs: &Puppeteer, code: Code, words: &[Word]) -> (bool, Option<Vec<u8>>) {
         let patience = Patience {
             prepare: Duration::from_mins(1),
             run: Some(Duration::from_mins(1)),
@@ -776,59 +735,64 @@ mod tests {
         };
         let job = job(code);
         std::thread::scope(|scope| {
-            // It may be hung up on while it speaks.
-            scope.spawn(|| words.iter().all(|word| frame::write(&mut &*theirs, word).is_ok()));
+            scope.spawn(|| theirs.say(words));
             let mut compiled = None;
-            let (ended, _) = worker.run(&job, &patience, &mut compiled).unwrap();
+            let ended = worker.run(&job, &patience, &mut compiled).unwrap();
             drop(worker);
             let has_answered = matches!(ended, Ended::Answered { .. });
             (has_answered, compiled.map(|compiled| compiled.code))
         })
     }
 
-    fn done() -> FromWorker {
+    fn done() -> Word {
         let refusal = crate::outcome::Refusal::own_failure(crate::outcome::Class::Trap, "");
-        FromWorker::Done(Box::new(Outcome::refused(refusal, crate::trail::Trail::default())))
+        let outcome = Outcome::refused(refusal, crate::trail::Trail::default());
+        Word::Message(FromWorker::Done(Box::new(outcome)))
     }
 
+    const PREPARING: Word = Word::Step(Step::Preparing);
+    const COMPILED: Word = Word::Step(Step::Compiled);
+    const STARTED: Word = Word::Step(Step::Started);
+
     #[test]
-    fn code_is_taken_before_the_guest_starts_and_never_later() {
-        use FromWorker::{Preparing, Ready, Started};
+    fn code_is_taken_that_was_announced_before_the_guest_started_and_no_other() {
+        let code = || compiled(b"code");
+        let other = || compiled(b"other");
+        let taken = Some(b"code".to_vec());
+        let most = vec![7; MOST_CODE];
+        let too_much = vec![7; MOST_CODE + SHORT];
         for (name, words, expected) in [
             (
                 "in time",
-                vec![Preparing, compiled(b"code"), Started, done(), Ready],
-                (true, Some(b"code".to_vec())),
+                vec![PREPARING, COMPILED, code(), STARTED, done()],
+                (true, taken.clone()),
             ),
-            ("none", vec![Preparing, Started, done(), Ready], (true, None)),
+            ("none", vec![PREPARING, STARTED, done()], (true, None)),
+            ("too late", vec![PREPARING, STARTED, code(), done()], (false, None)),
             (
-                "too late",
-                vec![Preparing, Started, compiled(b"code"), done(), Ready],
+                "announced too late",
+                vec![PREPARING, STARTED, COMPILED, code(), done()],
                 (false, None),
             ),
-            (
-                "too early",
-                vec![compiled(b"code"), Preparing, Started, done(), Ready],
-                (false, None),
-            ),
+            ("not announced", vec![PREPARING, code(), STARTED, done()], (false, None)),
             (
                 "and in time before",
-                vec![Preparing, compiled(b"code"), Started, compiled(b"other"), done(), Ready],
-                (false, Some(b"code".to_vec())),
+                vec![PREPARING, COMPILED, code(), STARTED, other(), done()],
+                (false, taken.clone()),
             ),
             (
                 "twice in time",
-                vec![Preparing, compiled(b"code"), compiled(b"other"), Started, done(), Ready],
-                (false, Some(b"code".to_vec())),
+                vec![PREPARING, COMPILED, code(), other(), STARTED, done()],
+                (false, taken.clone()),
             ),
             (
                 "as much as is kept",
-                vec![Preparing, compiled(&vec![7; MOST_CODE]), Started, done(), Ready],
-                (true, Some(vec![7; MOST_CODE])),
+                vec![PREPARING, COMPILED, compiled(&most), STARTED, done()],
+                (true, Some(most)),
             ),
             (
                 "more than is kept",
-                vec![Preparing, compiled(&vec![7; MOST_CODE + SHORT]), Started, done(), Ready],
+                vec![PREPARING, COMPILED, compiled(&too_much), STARTED, done()],
                 (false, None),
             ),
         ] {
@@ -840,13 +804,27 @@ mod tests {
 
     #[test]
     fn code_is_not_taken_from_who_was_not_asked_or_had_a_guest() {
-        use FromWorker::{Preparing, Ready, Started};
-        let words = [Preparing, compiled(b"code"), Started, done(), Ready];
+        let words = [PREPARING, COMPILED, compiled(b"code"), STARTED, done()];
         let (worker, theirs) = puppet();
         assert_eq!(kept(worker, &theirs, Code::Compile, &words), (false, None));
         let (mut worker, theirs) = puppet();
         worker.sealed = Some(Confinement::of(&job(Code::Compile)));
         assert_eq!(kept(worker, &theirs, Code::CompileAndKeep, &words), (false, None));
+    }
+
+    #[test]
+    fn who_tells_of_progress_without_a_guest_gets_none() {
+        let (mut worker, theirs) = puppet();
+        assert!(worker.is_alive());
+        theirs.say(&[PREPARING]);
+        assert!(!worker.is_alive());
+    }
+
+    #[test]
+    fn a_worker_that_tells_of_a_step_twice_is_lost() {
+        let (worker, theirs) = puppet();
+        let words = [PREPARING, STARTED, STARTED, done()];
+        assert_eq!(kept(worker, &theirs, Code::Compile, &words), (false, None));
     }
 
     #[test]

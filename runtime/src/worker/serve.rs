@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +18,7 @@ use super::confine::Confinement;
 use super::frame::{self, Reader, Received};
 use super::message::{FromSupervisor, FromWorker, Source};
 use super::privileges::Keep;
+use super::progress::{Step, Teller};
 use super::{deed, porter, privileges};
 #[cfg(feature = "wasm")]
 use crate::code::Compiled;
@@ -67,22 +68,23 @@ pub(super) fn is_worker() -> bool {
 }
 
 fn serve_worker(supervisor: &OsStr) -> io::Result<()> {
-    let (control, end) = begin(supervisor, Keep::Files)?;
-    porter::serve(control, end)
+    let Ends { stream, door, .. } = begin(supervisor, Keep::Files)?;
+    porter::serve(stream, door)
 }
 
 fn serve_guests(supervisor: &OsStr) -> io::Result<()> {
-    let (stream, end) = begin(supervisor, Keep::Nothing)?;
+    let Ends { stream, door, progress } = begin(supervisor, Keep::Nothing)?;
     let mut line = Line::new(stream);
+    let teller = Teller::new(progress.into());
     #[cfg(feature = "sql")]
-    super::door::hang(end);
+    super::door::hang(door);
     // Only SQLite asks for files.
     #[cfg(not(feature = "sql"))]
-    drop(end);
+    drop(door);
     let mut sealed = None;
     let mut known: Option<Plan> = None;
     let mut reader = Reader::default();
-    frame::write(&mut line.stream, &FromWorker::Ready)?;
+    frame::write(&mut &*line.stream, &FromWorker::Ready)?;
     loop {
         match reader.read::<FromSupervisor>(&mut line, frame::MOST_BYTES)? {
             Received::Message(FromSupervisor::Run {
@@ -92,7 +94,7 @@ fn serve_guests(supervisor: &OsStr) -> io::Result<()> {
                 spent,
                 code,
             }) => {
-                frame::write(&mut line.stream, &FromWorker::Preparing)?;
+                teller.tell(Step::Preparing);
                 known = plan.map(|plan| *plan).or(known);
                 let plan = known
                     .clone()
@@ -106,15 +108,14 @@ fn serve_guests(supervisor: &OsStr) -> io::Result<()> {
                 };
                 if let Err(error) = seal(&mut sealed, Confinement::of(&job)) {
                     let failure = RuntimeError::Request(format!("a worker could not be confined: {error}"));
-                    frame::write(&mut line.stream, &FromWorker::Failed(failure.into()))?;
+                    frame::write(&mut &*line.stream, &FromWorker::Failed(failure.into()))?;
                     return Err(error);
                 }
-                answer(&mut line.stream, &job)?;
-                frame::write(&mut line.stream, &FromWorker::Ready)?;
+                answer(&line.stream, &teller, job)?;
             }
             Received::Message(FromSupervisor::Attempt(deed, confinement)) => {
                 seal(&mut sealed, confinement)?;
-                frame::write(&mut line.stream, &FromWorker::Attempted(deed::attempt(&deed)))?;
+                frame::write(&mut &*line.stream, &FromWorker::Attempted(deed::attempt(&deed)))?;
             }
             Received::NotYet => {}
             Received::Closed => return Ok(()),
@@ -137,8 +138,16 @@ fn code_of(source: Source<ByteBuf>, beside: Option<OwnedFd>) -> io::Result<Code>
     })
 }
 
-/// Gives up what no worker and no porter needs, and takes the two sockets that they were started with.
-fn begin(supervisor: &OsStr, keep: Keep) -> io::Result<(UnixStream, OwnedFd)> {
+/// What a process is started with, in the places of standard input, output and error.
+struct Ends {
+    stream: UnixStream,
+    door: OwnedFd,
+    /// A porter has nothing there.
+    progress: OwnedFd,
+}
+
+/// Gives up what no worker and no porter needs, and takes what they were started with.
+fn begin(supervisor: &OsStr, keep: Keep) -> io::Result<Ends> {
     die_with(supervisor)?;
     close_what_leaked()?;
     forget_settings();
@@ -146,11 +155,16 @@ fn begin(supervisor: &OsStr, keep: Keep) -> io::Result<(UnixStream, OwnedFd)> {
     leave_no_core();
     limit(Resource::Nofile, MOST_DESCRIPTORS);
     outlive_full_files();
-    let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let end = io::stdout().as_fd().try_clone_to_owned()?;
-    // Nothing that prints may speak through the door.
-    replace_output(&File::options().write(true).open("/dev/null")?)?;
-    Ok((stream, end))
+    let ends = Ends {
+        stream: io::stdin().as_fd().try_clone_to_owned()?.into(),
+        door: io::stdout().as_fd().try_clone_to_owned()?,
+        progress: io::stderr().as_fd().try_clone_to_owned()?,
+    };
+    // Nothing that prints may speak through the door, or tell of progress.
+    let nowhere = File::options().write(true).open("/dev/null")?;
+    replace(libc::STDOUT_FILENO, &nowhere)?;
+    replace(libc::STDERR_FILENO, &nowhere)?;
+    Ok(ends)
 }
 
 /// Once, and never otherwise: what is given up stays given up.
@@ -180,10 +194,11 @@ fn close_what_leaked() -> io::Result<()> {
     }
 }
 
-fn replace_output(with: &File) -> io::Result<()> {
+/// Of standard output and error.
+fn replace(output: libc::c_int, with: &File) -> io::Result<()> {
     #[expect(unsafe_code, reason = "replaces a descriptor by number")]
-    // SAFETY: standard output is nobody's, and both descriptors are open.
-    let answer = unsafe { libc::dup2(with.as_raw_fd(), libc::STDOUT_FILENO) };
+    // SAFETY: standard output and error are nobody's, and both descriptors are open.
+    let answer = unsafe { libc::dup2(with.as_raw_fd(), output) };
     if answer >= 0 {
         Ok(())
     } else {
@@ -263,41 +278,47 @@ fn limit(resource: Resource, most: u64) {
     rustix::process::setrlimit(resource, most).unwrap_or_default();
 }
 
-fn answer(stream: &mut UnixStream, job: &Job) -> io::Result<()> {
+/// Runs the guest and says what became of it, last of all: whoever hears it may send the next one.
+fn answer(stream: &Arc<UnixStream>, teller: &Teller, job: Job) -> io::Result<()> {
     #[cfg(feature = "sql")]
     crate::sql::set_heap(0);
-    let teller = Teller(stream.try_clone()?);
-    let ended = catch_unwind(AssertUnwindSafe(|| execute(job, teller)));
+    let listener = Voice {
+        #[cfg(feature = "wasm")]
+        stream: Arc::clone(stream),
+        teller: teller.clone(),
+    };
+    let ended = catch_unwind(AssertUnwindSafe(|| execute(&job, listener)));
     let message = match ended {
         Ok(Ok(outcome)) => FromWorker::Done(Box::new(outcome)),
         Ok(Err(error)) => FromWorker::Failed(error.into()),
         // What a panic left behind nobody knows: the process ends, and the supervisor refuses the guest.
         Err(_) => return Err(io::Error::other("the guard failed")),
     };
-    frame::write(stream, &message)
+    let frame = frame::framed(&message)?;
+    drop((message, job));
+    (&**stream).write_all(&frame)
 }
 
 /// Tells the supervisor how far the guest is.
-struct Teller(UnixStream);
-
-impl Teller {
-    /// If the supervisor cannot be told, it is gone, and the next read says so.
-    fn tell(&self, word: &FromWorker) {
-        frame::write(&mut &self.0, word).unwrap_or_default();
-    }
+struct Voice {
+    #[cfg(feature = "wasm")]
+    stream: Arc<UnixStream>,
+    teller: Teller,
 }
 
-impl Listener for Teller {
+impl Listener for Voice {
     #[cfg(feature = "wasm")]
     fn compiled(&self, compiled: Compiled) {
-        self.tell(&FromWorker::Compiled(compiled));
+        self.teller.tell(Step::Compiled);
+        // If the supervisor cannot be told, it is gone, and the next read says so.
+        frame::write(&mut &*self.stream, &FromWorker::Compiled(compiled)).unwrap_or_default();
     }
 
     fn started(&self) {
-        self.tell(&FromWorker::Started);
+        self.teller.tell(Step::Started);
     }
 
     fn ending(&self) {
-        self.tell(&FromWorker::Ending);
+        self.teller.tell(Step::Ending);
     }
 }
