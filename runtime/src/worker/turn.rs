@@ -14,7 +14,17 @@ const TURN: Duration = Duration::from_millis(2);
 /// Watches one process for a turn.
 #[derive(Default)]
 pub(super) struct Turn {
-    seen: Option<(Instant, Thread)>,
+    stretch: Option<Stretch>,
+    /// What its one thread had in the stretches before, since others slept.
+    had_before: Duration,
+}
+
+/// Looks between which a thread was not interrupted, or waited.
+struct Stretch {
+    begun: Instant,
+    first: Thread,
+    /// What it had of it by the last look.
+    had: Duration,
 }
 
 /// The one thread of a process that is executed or waits for a processor, while all others sleep.
@@ -40,37 +50,52 @@ impl Turn {
     /// that rings a module's alarm. Where the kernel does not say, nobody has.
     pub(super) fn is_over(&mut self, process: u32) -> bool {
         let looked_at = Instant::now();
-        let now = busy(process);
-        if let (Some((at, before)), Some(now)) = (&self.seen, &now) {
-            match had(before, now, looked_at.duration_since(*at)) {
-                Had::Turn => return true,
-                Had::Less => return false,
-                Had::Unknown => {}
-            }
+        self.had_until(looked_at, busy(process)) >= TURN
+    }
+
+    fn had_until(&mut self, looked_at: Instant, now: Option<Thread>) -> Duration {
+        let before = self
+            .stretch
+            .take()
+            .zip(now)
+            .filter(|(stretch, now)| stretch.first.id == now.id);
+        let Some((mut stretch, now)) = before else {
+            self.had_before = Duration::ZERO;
+            self.stretch = now.map(Stretch::from);
+            return Duration::ZERO;
+        };
+        let passed = looked_at.saturating_duration_since(stretch.begun);
+        stretch.had = known_to_have_had(&stretch.first, &now, passed).max(stretch.had);
+        let had = self.had_before + stretch.had;
+        if now.standing == Standing::Runs && now.arrivals == stretch.first.arrivals {
+            self.stretch = Some(stretch);
+        } else {
+            self.had_before = had;
+            self.stretch = Some(Stretch::from(now));
         }
-        self.seen = now.map(|thread| (Instant::now(), thread));
-        false
+        had
     }
 }
 
-/// What a thread had between two looks.
-#[derive(Debug, PartialEq, Eq)]
-enum Had {
-    Turn,
-    Less,
-    Unknown,
+impl From<Thread> for Stretch {
+    fn from(first: Thread) -> Self {
+        Self {
+            begun: Instant::now(),
+            first,
+            had: Duration::ZERO,
+        }
+    }
 }
 
-fn had(before: &Thread, now: &Thread, passed: Duration) -> Had {
-    let had = match (before.standing, now.standing) {
-        _ if before.id != now.id => return Had::Unknown,
+/// What a thread had at least between two looks.
+fn known_to_have_had(before: &Thread, now: &Thread, passed: Duration) -> Duration {
+    match (before.standing, now.standing) {
         // Never interrupted.
         (Standing::Runs, Standing::Runs) if before.arrivals == now.arrivals => passed,
         // Only of who does not run is it known to the nanosecond how long he ran.
         (Standing::Waits, _) => now.ran.saturating_sub(before.ran),
-        _ => return Had::Unknown,
-    };
-    if had >= TURN { Had::Turn } else { Had::Less }
+        _ => Duration::ZERO,
+    }
 }
 
 /// The one thread that is executed or waits for it; `None` where there are several, or none.
@@ -134,6 +159,7 @@ fn standing(status: &str, arrivals: u64) -> Option<Standing> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
     use std::thread;
 
     use super::*;
@@ -152,30 +178,89 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_a_threads_own_time() {
-        let thread = |id, arrivals, ran, standing| Thread {
-            id,
+    fn what_a_thread_had_is_its_own_time() {
+        let thread = |arrivals, ran, standing| Thread {
+            id: 1,
             arrivals,
             ran,
             standing,
         };
         let (none, little) = (Duration::ZERO, TURN / 2);
-        let waits = thread(1, 5, none, Standing::Waits);
-        let runs = thread(1, 5, none, Standing::Runs);
+        let waits = thread(5, none, Standing::Waits);
+        let runs = thread(5, none, Standing::Runs);
         for (before, now, passed, expected) in [
-            (runs, runs, TURN, Had::Turn),
-            (runs, runs, little, Had::Less),
+            (runs, runs, TURN, TURN),
+            (runs, runs, little, little),
             // However long others have had its processor.
-            (waits, waits, TURN * 10, Had::Less),
-            (waits, thread(1, 6, TURN, Standing::Waits), TURN, Had::Turn),
-            (waits, thread(1, 6, little, Standing::Runs), TURN * 10, Had::Less),
+            (waits, waits, TURN * 10, none),
+            (waits, thread(6, TURN, Standing::Waits), TURN, TURN),
+            (waits, thread(6, little, Standing::Runs), TURN * 10, little),
             // When it was interrupted, nobody knows.
-            (runs, thread(1, 6, TURN, Standing::Runs), TURN, Had::Unknown),
-            (runs, thread(1, 5, TURN, Standing::Waits), TURN, Had::Unknown),
-            (runs, thread(2, 5, none, Standing::Runs), TURN, Had::Unknown),
+            (runs, thread(6, TURN, Standing::Runs), TURN, none),
+            (runs, thread(5, TURN, Standing::Waits), TURN, none),
         ] {
-            assert_eq!(had(&before, &now, passed), expected, "{before:?} {now:?} {passed:?}");
+            assert_eq!(
+                known_to_have_had(&before, &now, passed),
+                expected,
+                "{before:?} {now:?} {passed:?}"
+            );
         }
+    }
+
+    #[test]
+    fn stretches_add_up_until_another_thread_wants_a_processor() {
+        let thread = |id, arrivals, ran, standing| {
+            Some(Thread {
+                id,
+                arrivals,
+                ran,
+                standing,
+            })
+        };
+        let runs = |arrivals| thread(1, arrivals, Duration::ZERO, Standing::Runs);
+        let waits = |arrivals, ran| thread(1, arrivals, ran, Standing::Waits);
+        let part = TURN / 4;
+        for (looks, parts) in [
+            (&[runs(1), runs(1), runs(1)][..], 2),
+            // Of the one in which it was interrupted nobody knows.
+            (&[runs(1), runs(1), runs(2), runs(2), runs(2)], 3),
+            (&[waits(1, part), waits(1, part), waits(1, part)], 0),
+            (&[waits(1, part), waits(2, part * 2), runs(3), runs(3)], 2),
+            (&[runs(1), runs(1), None, runs(1), runs(1)], 1),
+            (
+                &[runs(1), runs(1), thread(2, 1, part, Standing::Runs), runs(1), runs(1)],
+                1,
+            ),
+        ] {
+            let mut turn = Turn::default();
+            let begun = Instant::now();
+            let times = (1..).map(|number| begun + part * number);
+            let had = looks.iter().zip(times).map(|(look, at)| {
+                let had = turn.had_until(at, *look);
+                if let Some(stretch) = &mut turn.stretch
+                    && stretch.had == Duration::ZERO
+                {
+                    stretch.begun = at;
+                }
+                had
+            });
+            assert_eq!(had.last(), Some(part * parts), "{looks:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_executed_has_its_turn_and_no_sooner() {
+        #[expect(clippy::disallowed_methods, reason = "a process to be ended, and nothing else")]
+        let mut child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let mut turn = Turn::default();
+        let begun = Instant::now();
+        while !turn.is_over(child.id()) && begun.elapsed() < Duration::from_mins(1) {
+            thread::sleep(TURN / 8);
+        }
+        let took = begun.elapsed();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(TURN <= took && took < Duration::from_mins(1), "{took:?}");
     }
 
     #[test]
