@@ -166,6 +166,9 @@ fn compiling(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let loaded = store(text.clone())?;
     let turn = Cell::new(0_usize);
     let timed = Pairs::of("a plan from 200 policies")
+        .way("a module that an entity names", || {
+            loaded.plan(&Principal::module(synthetic::MODULE, "p3")).is_ok()
+        })
         .way("a module never seen before", || {
             let sha256 = format!("{:064x}", turn.replace(turn.get() + 1));
             loaded.plan(&Principal::module(&sha256, "p3")).is_ok()
@@ -173,6 +176,7 @@ fn compiling(record: &mut Record) -> Result<(), Box<dyn Error>> {
         .timed(record.is_once())?;
     record.timed(&timed);
     record.figure("plan", timed.nanos("a module never seen before"));
+    record.figure("plan-named", timed.nanos("a module that an entity names"));
 
     let validator = Validator::new(Schema::from_cedarschema_str(SCHEMA)?.0);
     let sources = sources(text.clone());

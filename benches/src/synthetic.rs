@@ -119,14 +119,20 @@ pub fn cedar(count: usize) -> String {
     text
 }
 
-/// The profiles, as an entities file.
+/// The digest of the one module that is named.
+pub const MODULE: &str = "feedfacefeedfacefeedfacefeedfacefeedfacefeedfacefeedfacefeedface";
+
+/// The profiles and the module in one of them, as an entities file.
 #[must_use]
 pub fn entities() -> String {
-    let rows: Vec<String> = (0..PROFILES)
-        .map(|index| {
-            format!("{{\"uid\": {{\"type\": \"Profile\", \"id\": \"p{index}\"}}, \"attrs\": {{}}, \"parents\": []}}")
-        })
-        .collect();
+    let profile = |index: usize| {
+        format!("{{\"uid\": {{\"type\": \"Profile\", \"id\": \"p{index}\"}}, \"attrs\": {{}}, \"parents\": []}}")
+    };
+    let module = format!(
+        "{{\"uid\": {{\"type\": \"Module\", \"id\": \"{MODULE}\"}}, \"attrs\": {{\"sha256\": \"{MODULE}\"}}, \
+         \"parents\": [{{\"type\": \"Profile\", \"id\": \"p3\"}}]}}"
+    );
+    let rows: Vec<String> = (0..PROFILES).map(profile).chain([module]).collect();
     format!("[{}]", rows.join(",\n"))
 }
 
