@@ -7,7 +7,11 @@ use std::sync::OnceLock;
 
 use arbitrary::{Result, Unstructured};
 use stockade_conformance::{Case, Corpus, Program, Threat};
-use stockade_runtime::{Class, Event, HostDatabase, Outcome, Runtime, RuntimeError, SqlSession, SqlValue};
+use stockade_policies::Principal;
+use stockade_runtime::measure::session_with;
+use stockade_runtime::{
+    Class, Event, HostDatabase, Layer, Layers, Outcome, Runtime, RuntimeError, SqlSession, SqlValue,
+};
 use tempfile::TempDir;
 
 use crate::guests::new_runtime;
@@ -23,27 +27,46 @@ forbid (principal, action == Action::"elapse", resource) unless { context.millis
 forbid (principal, action == Action::"read", resource == Column::"main.staff.secret");
 "#;
 
+const PROFILE: &str = "database-only";
+
 /// What leaves nothing behind, in the database or on the connection.
 const READING: [&str; 4] = ["callFunction", "read", "recursive", "select"];
 
+/// Layers without which the secret must not come back either. Without the authorizer it does.
+const DISPENSABLE: [Layer; 3] = [Layer::Screen, Layer::Limits, Layer::Quota];
+
 /// Runs a script of somebody who may read all but one column, whose one value never comes back: not in rows, not in a
-/// message, and not in pieces that are more than half of it.
+/// message, and not in pieces that are more than half of it. Half of the inputs have every layer to stop them, and the others
+/// have all but one.
 ///
 /// # Panics
 /// Where it does, or nobody knows what happened.
 pub fn scripts(data: &[u8]) {
     thread_local! {
-        static LIBRARY: RefCell<Library> = RefCell::new(Library::new());
+        static LIBRARIES: RefCell<Vec<Library>> = RefCell::new(libraries());
     }
-    if let Ok(script) = script(&mut Unstructured::new(data)) {
-        LIBRARY.with_borrow_mut(|library| library.play(script));
+    let mut input = Unstructured::new(data);
+    if let (Ok(number), Ok(script)) = (input.int_in_range(0..=DISPENSABLE.len() * 2 - 1), script(&mut input)) {
+        LIBRARIES.with_borrow_mut(|libraries| {
+            let with_all = libraries.len() - 1;
+            if let Some(library) = libraries.get_mut(number.min(with_all)) {
+                library.play(script);
+            }
+        });
     }
+}
+
+/// One without each of the layers, and one with all of them.
+fn libraries() -> Vec<Library> {
+    let missing = DISPENSABLE.into_iter().map(Some).chain([None]);
+    missing.map(Library::new).collect()
 }
 
 /// A database, and whoever may query it.
 struct Library {
     folder: TempDir,
     runtime: Runtime,
+    missing: Option<Layer>,
     /// The database as it was made: every script finds it so.
     made: Vec<u8>,
     /// Where the scripts before it only read, and left a connection as it was.
@@ -54,7 +77,7 @@ struct Library {
 
 impl Library {
     #[expect(clippy::expect_used, reason = "without a database there is nothing to fuzz")]
-    fn new() -> Self {
+    fn new(missing: Option<Layer>) -> Self {
         let folder = scratch::folder();
         let path = folder.path().join("fuzz.db");
         fs::write(&path, []).expect("a file");
@@ -77,6 +100,7 @@ impl Library {
             made: fs::read(&path).expect("the database is there"),
             folder,
             runtime: new_runtime(POLICIES),
+            missing,
             session: None,
             before: String::new(),
         }
@@ -85,12 +109,18 @@ impl Library {
     #[expect(clippy::panic, reason = "a panic is how a fuzz target reports what it found")]
     fn play(&mut self, script: String) {
         let before = std::mem::take(&mut self.before);
+        let missing = self
+            .missing
+            .map_or_else(String::new, |layer| format!(" without `{layer}`"));
         let outcome = match self.run(&script) {
             Ok(outcome) => outcome,
             Err(RuntimeError::Request(_)) => return,
-            Err(error) => panic!("no outcome: {error}\n{script}\nafter\n{before}"),
+            Err(error) => panic!("no outcome{missing}: {error}\n{script}\nafter\n{before}"),
         };
-        assert!(!tells(&outcome), "the secret came back:\n{script}\nafter\n{before}");
+        assert!(
+            !tells(&outcome),
+            "the secret came back{missing}:\n{script}\nafter\n{before}"
+        );
         let is_sought = outcome.class == Class::DeniedSqlAction;
         assert!(!(is_planted() && is_sought), "planted: {}\n{script}", outcome.detail);
         self.before = script;
@@ -117,7 +147,11 @@ impl Library {
             fs::remove_file(self.folder.path().join(beside)).unwrap_or_default();
         }
         fs::write(&path, &self.made).expect("the database is made again");
-        self.runtime.open("database-only", Some(&path))
+        let Some(missing) = self.missing else {
+            return self.runtime.open(PROFILE, Some(&path));
+        };
+        let plan = self.runtime.policies().plan(&Principal::caller("guest", PROFILE))?;
+        session_with(plan, Layers::ALL.without(missing), &path)
     }
 }
 
@@ -355,4 +389,25 @@ fn expression(input: &mut Unstructured<'_>, depth: u32) -> Result<String> {
             expression(input, depth - 1)?
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEALS: &str = "select secret from staff";
+
+    #[test]
+    fn the_secret_stays_where_it_is_without_any_dispensable_layer() {
+        for mut library in libraries() {
+            library.play(STEALS.to_owned());
+            library.play("select name from staff".to_owned());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the secret came back without `authorizer`")]
+    fn the_secret_comes_back_where_nobody_is_asked() {
+        Library::new(Some(Layer::Authorizer)).play(STEALS.to_owned());
+    }
 }

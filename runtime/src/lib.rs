@@ -53,7 +53,7 @@ pub use sql_session::SqlSession;
 pub use state::{State, StateChanges};
 pub use state_file::{StateFile, StateFileError};
 pub use trail::{Event, Trail};
-/// What `stockade-benches` measures by: no way to run a guest.
+/// What `stockade-benches` measures by, and `stockade-fuzz` with layers missing: no way to run a guest.
 #[doc(hidden)]
 pub mod measure {
     #[cfg(feature = "sql")]

@@ -1,4 +1,4 @@
-//! SQL for `stockade-benches`: a session with some of its layers only, and a database that is guarded as most programs guard one.
+//! SQL for `stockade-benches` and `stockade-fuzz`: a session with some of its layers only, and a database that is guarded as most programs guard one.
 //!
 //! This is no way to run a guest.
 
@@ -14,7 +14,7 @@ use crate::host_database::HostDatabase;
 use crate::layer::Layers;
 use crate::sql_session::SqlSession;
 
-/// A session with these layers only: what each of them costs.
+/// A session with these layers only: what each of them costs, and what the others stop without it.
 ///
 /// # Errors
 /// As [`crate::Runtime::open`].
