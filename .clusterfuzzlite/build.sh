@@ -9,9 +9,6 @@ sanitizer=${SANITIZER:-address}
 # Assertions stay: an overflow in a guard is a finding.
 RUSTC_WRAPPER=$PWD/ci/fuzz-rustc cargo fuzz build --fuzz-dir fuzz -O -a --sanitizer "$sanitizer"
 
-# Without the flags for fuzzing: this one runs here.
-env -u RUSTFLAGS -u CFLAGS -u CXXFLAGS cargo build --quiet --locked --workspace --example seeds
-
 built=${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/release
 for program in fuzz/fuzz_targets/*.rs; do
   target=$(basename -s .rs "$program")
@@ -20,7 +17,7 @@ for program in fuzz/fuzz_targets/*.rs; do
   cp -- "$built/$target" "$OUT/"
   printf '[libfuzzer]\nmax_len = 4096\nlen_control = 0\ntimeout = 10\n' >"$OUT/$target.options"
   seeds=$(mktemp -d)
-  "${CARGO_TARGET_DIR:-target}/debug/examples/seeds" "$target" "$seeds"
+  STOCKADE_FUZZ_SEEDS=$seeds "$built/$target"
   [[ -z $(ls -A "$seeds") ]] || zip -jqr "$OUT/${target}_seed_corpus.zip" "$seeds"
   rm -r "$seeds"
 done

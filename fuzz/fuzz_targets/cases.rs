@@ -2,7 +2,10 @@
 #![cfg_attr(fuzzing, no_main)]
 
 #[cfg(fuzzing)]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| stockade_fuzz::cases(data));
+libfuzzer_sys::fuzz_target!(
+    init: stockade_fuzz::write_seeds_where_asked("cases"),
+    |data: &[u8]| stockade_fuzz::cases(data)
+);
 
 #[cfg(not(fuzzing))]
 fn main() {

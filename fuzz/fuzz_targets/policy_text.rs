@@ -2,7 +2,10 @@
 #![cfg_attr(fuzzing, no_main)]
 
 #[cfg(fuzzing)]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| stockade_fuzz::policy_text(data));
+libfuzzer_sys::fuzz_target!(
+    init: stockade_fuzz::write_seeds_where_asked("policy_text"),
+    |data: &[u8]| stockade_fuzz::policy_text(data)
+);
 
 #[cfg(not(fuzzing))]
 fn main() {

@@ -14,6 +14,7 @@ mod paths;
 mod policies;
 mod scratch;
 mod scripts;
+mod seeds;
 mod sessions;
 mod wire;
 
@@ -26,6 +27,7 @@ pub use parsers::parsers;
 pub use paths::paths;
 pub use policies::{plan, policy_text};
 pub use scripts::scripts;
+pub use seeds::write_where_asked as write_seeds_where_asked;
 pub use sessions::sessions;
 pub use wire::wire;
 

@@ -128,24 +128,24 @@ fn every_target_is_built_for_those_with_more_machines() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let [bin, out, built] = ["bin", "out", "built"].map(|name| folder.path().join(name));
     let release = built.join("x86_64-unknown-linux-gnu/release");
-    let examples = built.join("debug/examples");
-    for made in [&bin, &out, &release, &examples] {
+    for made in [&bin, &out, &release] {
         fs::create_dir_all(made).unwrap();
     }
     std::os::unix::fs::symlink(root.canonicalize().unwrap(), folder.path().join("stockade")).unwrap();
-    let said = folder.path().join("said");
+    let [said, target] = ["said", "target"].map(|name| folder.path().join(name));
     let program = |path: &Path, script: &str| {
         fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     };
     let built_all = format!(
-        "echo \"$*\" >>{}; for p in fuzz/fuzz_targets/*.rs; do echo >{}/$(basename -s .rs $p); done",
+        "echo \"$*\" >>{}; for p in fuzz/fuzz_targets/*.rs; do cp {} {}/$(basename -s .rs $p); done",
         said.display(),
+        target.display(),
         release.display()
     );
     program(&bin.join("cargo"), &built_all);
     program(&bin.join("zip"), "echo >\"$2\"");
-    program(&examples.join("seeds"), "echo >\"$2/seed\"");
+    program(&target, "echo >\"$STOCKADE_FUZZ_SEEDS/seed\"");
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let ended = std::process::Command::new("bash")
         .arg(root.join(".clusterfuzzlite/build.sh"))

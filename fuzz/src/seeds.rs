@@ -1,6 +1,4 @@
-//! Writes what a fuzz target may begin with to a folder: the corpus's guests where it takes guests as they are, and policies.
-//!
-//! `cargo build --workspace --example seeds && target/debug/examples/seeds TARGET FOLDER`
+//! What a target may begin with: the corpus's guests where it takes guests as they are, policies, and cases and reports.
 
 use std::error::Error;
 use std::fs;
@@ -10,14 +8,29 @@ use std::time::Duration;
 use stockade_conformance::{CaseReport, Claim, Code, Corpus, Expected, Program, Report, Rigour, Shard, Suite, Threat};
 use stockade_runtime::Class;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let (Some(target), Some(folder)) = (arguments.next(), arguments.next()) else {
-        return Err("which target, and which folder?".into());
+/// The variable that names the folder for the seeds.
+const FOLDER: &str = "STOCKADE_FUZZ_SEEDS";
+
+/// Where a folder for seeds is named, writes the target's there and ends the program: who fuzzes needs to build no other.
+#[cfg_attr(
+    not(fuzzing),
+    expect(clippy::disallowed_methods, reason = "a target's own `main` is libFuzzer's")
+)]
+pub fn write_where_asked(target: &str) {
+    let Some(folder) = std::env::var_os(FOLDER) else {
+        return;
     };
-    for (name, seed) in seeds(&target)? {
+    let written = write(target, Path::new(&folder));
+    if let Err(error) = &written {
+        eprintln!("the seeds of `{target}` could not be written: {error}");
+    }
+    std::process::exit(written.map_or(2, |()| 0));
+}
+
+fn write(target: &str, folder: &Path) -> Result<(), Box<dyn Error>> {
+    for (name, seed) in seeds(target)? {
         // A folder that has them keeps what fuzzing made of them.
-        fs::write(Path::new(&folder).join(name), seed)?;
+        fs::write(folder.join(name), seed)?;
     }
     Ok(())
 }
@@ -92,4 +105,28 @@ fn parts(folder: &str, ending: &str, between: &str) -> Result<Vec<Seed>, Box<dyn
         }
     }
     Ok(seeds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TARGETS;
+
+    #[test]
+    fn targets_that_take_what_is_there_have_it_to_begin_with() {
+        let folder = tempfile::tempdir().unwrap();
+        for (target, _) in TARGETS {
+            let own = folder.path().join(target);
+            fs::create_dir(&own).unwrap();
+            write(target, &own).unwrap();
+            let count = fs::read_dir(&own).unwrap().count();
+            let takes = ["parsers", "policy_text", "sql", "wasm"].contains(target);
+            assert_eq!(count > 20, takes, "{target}: {count}");
+            let write_again = write(target, &own);
+            assert!(
+                write_again.is_ok() && fs::read_dir(&own).unwrap().count() == count,
+                "{target}"
+            );
+        }
+    }
 }
