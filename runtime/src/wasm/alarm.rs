@@ -182,6 +182,8 @@ struct List {
     rung: BTreeMap<Place, Entry>,
     next: u64,
     is_watched: bool,
+    /// When the thread looks again by itself; `None` where it waits for somebody to come.
+    wakes_at: Option<Instant>,
 }
 
 impl Clock {
@@ -192,6 +194,7 @@ impl Clock {
                 rung: BTreeMap::new(),
                 next: 0,
                 is_watched: false,
+                wakes_at: None,
             }),
             changed: Condvar::new(),
         }
@@ -208,9 +211,10 @@ impl Clock {
         let place = (end, list.next);
         list.next += 1;
         list.waiting.insert(place, entry);
-        let is_first = list.waiting.first_key_value().is_some_and(|(first, _)| *first == place);
+        // Guests that end in time follow each other sooner than their deadlines: the thread need not wake for each of them.
+        let would_sleep_over_it = list.wakes_at.is_none_or(|at| end < at);
         drop(list);
-        if is_first {
+        if would_sleep_over_it {
             self.changed.notify_one();
         }
         Ok(place)
@@ -233,7 +237,10 @@ impl Clock {
         let _last = LastWill(self);
         let mut list = self.list();
         loop {
-            list = match list.ring_due(Instant::now()) {
+            let now = Instant::now();
+            let left = list.ring_due(now);
+            list.wakes_at = left.map(|left| now + left);
+            list = match left {
                 None => self.changed.wait(list).unwrap_or_else(PoisonError::into_inner),
                 Some(left) => {
                     self.changed
@@ -283,6 +290,7 @@ impl Drop for LastWill<'_> {
     fn drop(&mut self) {
         let mut list = self.0.list();
         list.is_watched = false;
+        list.wakes_at = None;
         let waiting = std::mem::take(&mut list.waiting);
         list.rung.extend(waiting);
         for entry in list.rung.values_mut() {
@@ -392,6 +400,22 @@ mod tests {
         let _now = Alarm::on(clock, bell(page), Deadline::start(Bound::Limited(5)), early.clone()).unwrap();
         assert_eq!(wait_for(&early, page), Cause::Deadline);
         assert_eq!(late.cause(), None);
+    }
+
+    #[test]
+    fn alarms_ring_however_long_nobody_set_one() {
+        let clock = clock();
+        for _ in 0..3 {
+            let (rung, page) = (Rung::default(), page());
+            let alarm = Alarm::on(clock, bell(page), Deadline::start(Bound::Limited(5)), rung.clone()).unwrap();
+            assert_eq!(wait_for(&rung, page), Cause::Deadline);
+            drop(alarm);
+            let end = Instant::now() + SOON;
+            while clock.list().wakes_at.is_some() {
+                assert!(Instant::now() < end, "the thread does not rest");
+                thread::yield_now();
+            }
+        }
     }
 
     #[test]
