@@ -227,6 +227,7 @@ mod tests {
             (&[waits(1, part), waits(1, part), waits(1, part)], 0),
             (&[waits(1, part), waits(2, part * 2), runs(3), runs(3)], 2),
             (&[runs(1), runs(1), None, runs(1), runs(1)], 1),
+            (&[runs(1), runs(1), runs(2), None, runs(2), runs(2)], 1),
             (
                 &[runs(1), runs(1), thread(2, 1, part, Standing::Runs), runs(1), runs(1)],
                 1,
