@@ -19,7 +19,7 @@ use crate::plan::{Content, OwnContent, Plan};
 use crate::principal::{Principal, PrincipalKind};
 use crate::schema::uid;
 
-/// Anybodies kept: one for each profile, kind and publisher, all of which are declared.
+/// Anybodies kept: one for each profile and kind, and for each publisher who signed a guest in it.
 const MOST: usize = 256;
 
 /// The plans of anybody, of one policy set.
@@ -223,8 +223,9 @@ fn key(principal: &Principal) -> Option<String> {
 fn renamed(itself: &Value, principal: &Principal) -> Option<Value> {
     let mut itself = itself.clone();
     *itself.get_mut("uid")?.get_mut("id")? = Value::String(principal.id.clone());
-    if let Some(sha256) = &principal.sha256 {
-        *itself.get_mut("attrs")?.get_mut("sha256")? = Value::String(sha256.clone());
+    if principal.kind == PrincipalKind::Module {
+        let sha256 = principal.sha256.clone().unwrap_or_default();
+        *itself.get_mut("attrs")?.get_mut("sha256")? = Value::String(sha256);
     }
     Some(itself)
 }
@@ -271,8 +272,13 @@ mod tests {
         short
     }
 
-    fn guests(profile: &str) -> [Principal; 5] {
+    fn guests(profile: &str) -> [Principal; 6] {
+        let without_digest = Principal {
+            sha256: None,
+            ..Principal::module("fedc", profile)
+        };
         [
+            without_digest,
             Principal::module(STRANGER, profile),
             Principal::module("fedc", profile),
             Principal::caller("guest", profile),

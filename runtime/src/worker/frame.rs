@@ -69,6 +69,11 @@ impl Reader {
         Ok(self.take(most)?.map_or(Received::NotYet, Received::Message))
     }
 
+    /// Whether nothing of a message is there that was not taken.
+    pub(super) fn is_empty(&self) -> bool {
+        self.received.is_empty()
+    }
+
     fn take<T: DeserializeOwned>(&mut self, most: usize) -> io::Result<Option<T>> {
         let Some((prefix, rest)) = self.received.split_first_chunk::<4>() else {
             return Ok(None);

@@ -87,6 +87,13 @@ pub(super) enum Failure {
     Other(String),
 }
 
+impl Failure {
+    /// Whether a compiled module could not be used.
+    pub(super) fn is_of_code(&self) -> bool {
+        matches!(self, Self::Code(_))
+    }
+}
+
 impl From<RuntimeError> for Failure {
     fn from(error: RuntimeError) -> Self {
         match error {

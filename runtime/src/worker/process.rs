@@ -30,10 +30,13 @@ use crate::error::RuntimeError;
 use crate::execute::Job;
 use crate::layer::{Layer, Layers};
 use crate::outcome::Outcome;
-use crate::runtime::WORKER_MEMORY;
+use crate::runtime::{KILL_GRACE, WORKER_MEMORY};
 
 /// How long a fresh process may take to say that it is ready.
 const BIRTH: Duration = Duration::from_secs(20);
+
+/// How long a process whose stream is closed may take to be gone.
+const DEATH: Duration = Duration::from_millis(200);
 
 /// The most bytes of a message without an outcome in it.
 const SHORT: usize = 4096;
@@ -164,10 +167,13 @@ impl Worker {
         }
         let (stream, theirs) = UnixStream::pair().map_err(|error| not_started(&error))?;
         let (inside, outside) = door::pair().map_err(|error| not_started(&error.into()))?;
-        let (progress, told) = progress::line().map_err(|error| not_started(&error))?;
-        let porter = Porter::start(outside)?;
-        let child = again(WORKER_ARGUMENT, theirs, inside, OwnedFd::from(told).into())?;
-        let figures = Figures::of(child.id()).map_err(|error| not_started(&error))?;
+        let (progress, told) = progress::pair().map_err(|error| not_started(&error))?;
+        let (porter, group) = (Porter::start(outside)?, Group::new()?);
+        let mut child = again(WORKER_ARGUMENT, theirs, inside, OwnedFd::from(told).into())?;
+        let figures = Figures::of(child.id()).map_err(|error| {
+            end(&mut child);
+            not_started(&error)
+        })?;
         let mut worker = Self {
             child,
             stream,
@@ -175,7 +181,7 @@ impl Worker {
             progress,
             figures,
             porter,
-            group: Group::new()?,
+            group,
             born_with: 0,
             limits: Limits::default(),
             plan: None,
@@ -204,11 +210,13 @@ impl Worker {
         ))
     }
 
-    /// Whether its processes still run, and have said nothing that nobody asked. One that died while it waited is no verdict on
-    /// the next guest.
+    /// Whether its processes still run, and say nothing. One that died while it waited is no verdict on the next guest, and
+    /// what it said unasked is none either.
     pub(super) fn is_alive(&mut self) -> bool {
-        let is_quiet = self.progress.steps(Instant::now()).is_ok_and(|steps| steps.is_empty());
+        let said = self.reader.read::<FromWorker>(&mut self.stream, SHORT);
+        let is_quiet = matches!(said, Ok(Received::NotYet)) && self.reader.is_empty();
         is_quiet
+            && self.progress.told(Instant::now()).is_nothing()
             && [&mut self.child, &mut self.porter.child]
                 .into_iter()
                 .all(|child| matches!(child.try_wait(), Ok(None)))
@@ -255,7 +263,7 @@ impl Worker {
         compiled: &mut Option<Compiled>,
     ) -> Result<Ended, RuntimeError> {
         // Of one that had a guest, nobody knows what that guest has made of it.
-        let may_compile = job.code.is_kept() && self.is_fresh();
+        let is_to_compile = job.code.is_kept() && self.is_fresh();
         self.jobs += 1;
         self.figures.forget_peak();
         let confinement = Confinement::of(job);
@@ -282,7 +290,7 @@ impl Worker {
             Code::Compile | Code::CompileAndKeep => None,
         };
         if self.hand_over(&order, file).is_err() {
-            return Ok(self.died(None));
+            return Ok(self.died(None, DEATH));
         }
         if !is_known {
             self.plan = Some(job.plan.digest().to_owned());
@@ -290,46 +298,57 @@ impl Worker {
         let mut watch = Watch::new(patience);
         loop {
             // Read before the clock is looked at: a word that is there was said in time, however late this thread woke.
-            let awaits_code = may_compile && compiled.is_none() && watch.may_compile();
+            let awaits_code = is_to_compile && compiled.is_none() && watch.may_send_code();
             let most = if awaits_code {
                 patience.reply_bytes.max(MOST_CODE + SHORT)
             } else {
                 patience.reply_bytes
             };
             let received = self.reader.read(&mut self.stream, most);
-            // Words that no worker says, or none: whatever runs there is not to be trusted any more.
+            // Words that no worker says: whatever runs there is not to be trusted any more.
             let (Ok(received), Ok(())) = (received, watch.follow(&self.progress)) else {
-                return Ok(self.lost(&mut watch));
+                return Ok(self.distrusted(&watch));
             };
             match received {
                 Received::NotYet => {
                     let process = self.child.id();
                     match watch.overdue(process, || self.resident()) {
-                        Some(why) => return Ok(self.kill(why, &watch)),
+                        Some(why) => return Ok(self.kill(why, &mut watch)),
                         None => wait_for(&self.stream, libc::POLLIN, watch.next_look()),
                     }
                 }
                 // It was announced before the guest started: later it may be the guest who speaks.
-                Received::Message(FromWorker::Compiled(code)) if awaits_code && watch.has_compiled() => {
+                Received::Message(FromWorker::Compiled(code)) if awaits_code && watch.announced_code() => {
                     *compiled = Some(code);
                 }
-                Received::Message(FromWorker::Done(outcome)) => {
+                Received::Message(FromWorker::Done(outcome)) if watch.has_begun() => {
                     return Ok(Ended::Answered {
                         outcome,
                         peak_rss_bytes: self.figures.bytes("VmHWM"),
                     });
                 }
-                Received::Message(FromWorker::Failed(failure)) => return Err(failure.into()),
-                Received::Message(_) | Received::Closed => return Ok(self.lost(&mut watch)),
+                // Code that is not to be had is said to be so before anything is executed: the guest is run again.
+                Received::Message(FromWorker::Failed(failure))
+                    if watch.has_begun() && !(failure.is_of_code() && watch.ran().is_some()) =>
+                {
+                    return Err(failure.into());
+                }
+                Received::Message(_) => return Ok(self.distrusted(&watch)),
+                Received::Closed => {
+                    let patience = watch.left().map_or(DEATH, |left| left.clamp(KILL_GRACE, DEATH));
+                    return Ok(self.died(watch.ran(), patience));
+                }
             }
         }
     }
 
-    /// The end of a worker that speaks no more, or not as workers do.
-    fn lost(&mut self, watch: &mut Watch) -> Ended {
-        // What it told before still says how far its guest was.
-        watch.follow(&self.progress).unwrap_or_default();
-        self.died(watch.ran())
+    /// Ends a worker that does not speak as workers do.
+    fn distrusted(&mut self, watch: &Watch) -> Ended {
+        end(&mut self.child);
+        Ended::Died {
+            status: "no answer".to_owned(),
+            after: watch.ran(),
+        }
     }
 
     /// Has a deed attempted, so confined. The worker is of no use afterwards.
@@ -368,7 +387,7 @@ impl Worker {
 
     /// A process that became another program has no words left.
     fn after_deed(&mut self) -> Attempt {
-        match self.died(None) {
+        match self.died(None, DEATH) {
             Ended::Forbidden { .. } => Attempt::Killed { layer: Layer::Seccomp },
             Ended::Killed { .. } => Attempt::Killed { layer: Layer::Worker },
             Ended::Died { status, .. } if status != "exit code 0" => Attempt::Refused {
@@ -402,9 +421,11 @@ impl Worker {
         Ok(())
     }
 
-    fn kill(&mut self, why: KilledFor, watch: &Watch) -> Ended {
+    fn kill(&mut self, why: KilledFor, watch: &mut Watch) -> Ended {
         let peak_rss_bytes = self.figures.bytes("VmHWM");
         end(&mut self.child);
+        // It may have started since the last look.
+        watch.follow(&self.progress).unwrap_or_default();
         Ended::Killed {
             why,
             after: watch.ran(),
@@ -412,9 +433,9 @@ impl Worker {
         }
     }
 
-    fn died(&mut self, after: Option<Duration>) -> Ended {
+    fn died(&mut self, after: Option<Duration>, patience: Duration) -> Ended {
         // It may still be on its way out: its own status says more than our signal would.
-        let status = self.wait_briefly();
+        let status = self.wait_for_death(patience);
         end(&mut self.child);
         if status.is_some_and(|status| status.signal() == Some(libc::SIGSYS)) {
             return Ended::Forbidden { after };
@@ -430,21 +451,24 @@ impl Worker {
         Ended::Died { status, after }
     }
 
-    fn wait_briefly(&mut self) -> Option<ExitStatus> {
-        for _ in 0..200 {
+    fn wait_for_death(&mut self, most: Duration) -> Option<ExitStatus> {
+        let begun = Instant::now();
+        loop {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Some(status);
             }
+            if begun.elapsed() >= most {
+                return None;
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
-        None
     }
 
     /// Resident memory in bytes. A living process whose memory cannot be read holds too much; one on its way out has
     /// none to read, so it gets a moment to be gone.
     fn resident(&mut self) -> u64 {
         match self.figures.bytes("VmRSS") {
-            0 if self.wait_briefly().is_none() => u64::MAX,
+            0 if self.wait_for_death(DEATH).is_none() => u64::MAX,
             bytes => bytes,
         }
     }
@@ -461,11 +485,16 @@ impl Figures {
 
     /// A figure in bytes; 0 where it cannot be read.
     fn bytes(&self, name: &str) -> u64 {
-        // Room for all of it: what does not fit is not read.
-        let mut status = [0; SHORT];
-        let count = self.status.read_at(&mut status, 0).unwrap_or(0);
-        let status = status.get(..count).and_then(|status| str::from_utf8(status).ok());
-        status.and_then(|status| field(status, name)).unwrap_or(0)
+        // Room for all of it, most often: whoever is in many groups has a longer one.
+        let mut status = vec![0; SHORT];
+        loop {
+            let count = self.status.read_at(&mut status, 0).unwrap_or(0);
+            if count < status.len() {
+                status.truncate(count);
+                return field(&String::from_utf8_lossy(&status), name).unwrap_or(0);
+            }
+            status.resize(count * 2, 0);
+        }
     }
 
     /// Makes `VmHWM` start anew, so that one guest's peak is not the next one's. Where the kernel does not offer it, the peak is
@@ -480,7 +509,12 @@ impl Figures {
 impl Drop for Worker {
     fn drop(&mut self) {
         end(&mut self.child);
-        end(&mut self.porter.child);
+    }
+}
+
+impl Drop for Porter {
+    fn drop(&mut self) {
+        end(&mut self.child);
     }
 }
 
@@ -627,6 +661,8 @@ fn in_words(status: ExitStatus) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::super::progress::{Step, Teller};
     use super::*;
 
@@ -657,7 +693,7 @@ mod tests {
             reader: Reader::default(),
             rule: None,
         };
-        let (progress, told) = progress::line().unwrap();
+        let (progress, told) = progress::pair().unwrap();
         let child = sleeping();
         let worker = Worker {
             figures: Figures::of(child.id()).unwrap(),
@@ -677,6 +713,7 @@ mod tests {
             worker,
             Puppeteer {
                 stream: theirs,
+                told: told.try_clone().unwrap(),
                 teller: Teller::new(told),
             },
         )
@@ -685,12 +722,17 @@ mod tests {
     /// Who speaks for it.
     struct Puppeteer {
         stream: UnixStream,
+        told: UnixStream,
         teller: Teller,
     }
 
     enum Word {
         Step(Step),
         Message(FromWorker),
+        /// Anything, where steps are told.
+        Steps(&'static [u8]),
+        /// Anything, on the stream.
+        Bytes(&'static [u8]),
     }
 
     impl Puppeteer {
@@ -700,6 +742,8 @@ mod tests {
                 match word {
                     Word::Step(step) => self.teller.tell(*step),
                     Word::Message(message) => frame::write(&mut &self.stream, message).unwrap_or_default(),
+                    Word::Steps(bytes) => (&self.told).write_all(bytes).unwrap_or_default(),
+                    Word::Bytes(bytes) => (&self.stream).write_all(bytes).unwrap_or_default(),
                 }
             }
         }
@@ -724,20 +768,21 @@ mod tests {
         }))
     }
 
+    const PATIENCE: Patience = Patience {
+        prepare: Duration::from_mins(1),
+        run: Some(Duration::from_mins(1)),
+        answer: Duration::from_mins(1),
+        reply_bytes: SHORT,
+        rss_bytes: None,
+    };
+
     /// Whether a worker that says this answered, and what is kept of it.
     fn kept(mut worker: Worker, theirs: &Puppeteer, code: Code, words: &[Word]) -> (bool, Option<Vec<u8>>) {
-        let patience = Patience {
-            prepare: Duration::from_mins(1),
-            run: Some(Duration::from_mins(1)),
-            answer: Duration::from_mins(1),
-            reply_bytes: SHORT,
-            rss_bytes: None,
-        };
         let job = job(code);
         std::thread::scope(|scope| {
             scope.spawn(|| theirs.say(words));
             let mut compiled = None;
-            let ended = worker.run(&job, &patience, &mut compiled).unwrap();
+            let ended = worker.run(&job, &PATIENCE, &mut compiled).unwrap();
             drop(worker);
             let has_answered = matches!(ended, Ended::Answered { .. });
             (has_answered, compiled.map(|compiled| compiled.code))
@@ -813,18 +858,55 @@ mod tests {
     }
 
     #[test]
-    fn who_tells_of_progress_without_a_guest_gets_none() {
+    fn who_speaks_without_a_guest_gets_none() {
+        for words in [vec![PREPARING], vec![done()], vec![Word::Bytes(&[1])]] {
+            let (mut worker, theirs) = puppet();
+            assert!(worker.is_alive());
+            theirs.say(&words);
+            assert!(!worker.is_alive());
+        }
+    }
+
+    /// How a guest ended whose worker says this.
+    fn ended(words: &[Word]) -> Result<Ended, RuntimeError> {
         let (mut worker, theirs) = puppet();
-        assert!(worker.is_alive());
-        theirs.say(&[PREPARING]);
-        assert!(!worker.is_alive());
+        theirs.say(words);
+        let ended = worker.run(&job(Code::Compile), &PATIENCE, &mut None);
+        drop(theirs);
+        ended
     }
 
     #[test]
-    fn a_worker_that_tells_of_a_step_twice_is_lost() {
-        let (worker, theirs) = puppet();
-        let words = [PREPARING, STARTED, STARTED, done()];
-        assert_eq!(kept(worker, &theirs, Code::Compile, &words), (false, None));
+    fn an_answer_comes_after_the_guest() {
+        assert!(matches!(
+            ended(&[PREPARING, STARTED, done()]),
+            Ok(Ended::Answered { .. })
+        ));
+        assert!(matches!(ended(&[PREPARING, done()]), Ok(Ended::Answered { .. })));
+        assert!(matches!(ended(&[done()]), Ok(Ended::Died { after: None, .. })));
+        assert!(matches!(
+            ended(&[PREPARING, STARTED, STARTED, done()]),
+            Ok(Ended::Died { .. })
+        ));
+    }
+
+    #[test]
+    fn a_guest_that_started_has_started_whatever_is_said_afterwards() {
+        for more in [Word::Steps(&[0xff]), Word::Bytes(&[0xff; 8]), STARTED] {
+            let ended = ended(&[PREPARING, STARTED, more]);
+            assert!(matches!(ended, Ok(Ended::Died { after: Some(_), .. })), "{ended:?}");
+        }
+    }
+
+    /// Code that cannot be used is an error, and the guest is run again. Not where it ran before it said so.
+    #[test]
+    fn code_is_not_to_be_had_before_the_guest_starts_or_never() {
+        let failed = || Word::Message(FromWorker::Failed(RuntimeError::Code("stale".to_owned()).into()));
+        assert!(matches!(ended(&[PREPARING, failed()]), Err(RuntimeError::Code(_))));
+        assert!(matches!(
+            ended(&[PREPARING, STARTED, failed()]),
+            Ok(Ended::Died { after: Some(_), .. })
+        ));
     }
 
     #[test]

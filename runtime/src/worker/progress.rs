@@ -40,8 +40,24 @@ pub(super) struct Teller(Arc<UnixStream>);
 /// The supervisor's end.
 pub(super) struct Progress(UnixStream);
 
-/// A line, its supervisor's end first.
-pub(super) fn line() -> io::Result<(Progress, UnixStream)> {
+/// What was told between two looks.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// The steps, each with its time, up to the first word that is none. What was said before that stands.
+    pub(super) steps: Vec<(Step, Instant)>,
+    /// Whether there was nothing but steps, and no more of them than there are.
+    pub(super) is_sound: bool,
+}
+
+impl Told {
+    /// Whether nothing was told.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.is_sound && self.steps.is_empty()
+    }
+}
+
+/// The two ends, the supervisor's first.
+pub(super) fn pair() -> io::Result<(Progress, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     Ok((Progress(ours), theirs))
@@ -63,30 +79,27 @@ impl Teller {
 }
 
 impl Progress {
-    /// The steps that were told since the last look, each with its time, which is at the earliest `since` and at the latest now.
-    ///
-    /// # Errors
-    /// Where something else was told than steps. That the worker is gone its stream says.
-    pub(super) fn steps(&self, since: Instant) -> io::Result<Vec<(Step, Instant)>> {
+    /// What was told since the last look. The time of a step is at the earliest `since` and at the latest now. That the worker
+    /// is gone its stream says.
+    pub(super) fn told(&self, since: Instant) -> Told {
         let mut bytes = [0; ROOM];
-        let count = match (&self.0).read(&mut bytes) {
-            Ok(count) if count < ROOM => count,
-            Ok(_) => return Err(io::Error::other("a worker told of more steps than there are")),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Vec::new()),
-            Err(error) => return Err(error),
+        let (count, is_read) = match (&self.0).read(&mut bytes) {
+            Ok(count) => (count, true),
+            Err(error) => (0, error.kind() == ErrorKind::WouldBlock),
         };
         let (now, on_the_clock) = (Instant::now(), clock());
         let told = bytes.get(..count).unwrap_or_default();
         let (entries, rest) = told.as_chunks::<ENTRY>();
-        let steps = entries.iter().map(|[number, at @ ..]| {
+        let steps = entries.iter().map_while(|[number, at @ ..]| {
             let step = *STEPS.get(usize::from(*number))?;
             let ago = Duration::from_nanos(on_the_clock.saturating_sub(u64::from_le_bytes(*at)));
             Some((step, now.checked_sub(ago).unwrap_or(since).max(since)))
         });
-        let steps: Option<Vec<_>> = steps.collect();
-        steps
-            .filter(|_| rest.is_empty())
-            .ok_or_else(|| io::Error::other("a worker told of no step"))
+        let steps: Vec<_> = steps.collect();
+        Told {
+            is_sound: is_read && count < ROOM && rest.is_empty() && steps.len() == entries.len(),
+            steps,
+        }
     }
 }
 
@@ -101,60 +114,65 @@ fn clock() -> u64 {
 mod tests {
     use super::*;
 
-    fn told(words: &[u8]) -> io::Result<Vec<Step>> {
-        let (progress, theirs) = line().unwrap();
+    /// The steps, and whether there was nothing else.
+    fn told(words: &[u8]) -> (Vec<Step>, bool) {
+        let (progress, theirs) = pair().unwrap();
         (&theirs).write_all(words).unwrap();
-        let steps = progress.steps(Instant::now())?;
-        Ok(steps.into_iter().map(|(step, _)| step).collect())
+        let told = progress.told(Instant::now());
+        (told.steps.iter().map(|(step, _)| *step).collect(), told.is_sound)
     }
 
     #[test]
     fn steps_come_in_order_with_the_time_they_were_told_at() {
-        let (progress, theirs) = line().unwrap();
+        let (progress, theirs) = pair().unwrap();
         let teller = Teller::new(theirs);
         let begun = Instant::now();
-        assert_eq!(progress.steps(begun).unwrap(), []);
+        assert!(progress.told(begun).is_nothing());
         teller.tell(Step::Preparing);
         let between = Instant::now();
         std::thread::sleep(Duration::from_millis(20));
         teller.tell(Step::Started);
         let ended = Instant::now();
-        let steps = progress.steps(begun).unwrap();
-        let [(Step::Preparing, first), (Step::Started, second)] = steps[..] else {
-            panic!("{steps:?}");
+        let told = progress.told(begun);
+        let [(Step::Preparing, first), (Step::Started, second)] = told.steps[..] else {
+            panic!("{told:?}");
         };
         // Two clocks are read one after the other.
         let little = Duration::from_millis(5);
         assert!(begun <= first && first <= between + little);
         assert!(between + little < second && second <= ended + little);
-        assert_eq!(progress.steps(begun).unwrap(), [], "each is told once");
+        assert!(progress.told(begun).is_nothing(), "each is told once");
     }
 
     #[test]
     fn a_time_that_was_not_yet_or_long_ago_is_not_believed() {
-        let (progress, theirs) = line().unwrap();
+        let (progress, theirs) = pair().unwrap();
         let begun = Instant::now();
         for at in [0, u64::MAX] {
             let mut entry = vec![Step::Started as u8];
             entry.extend(at.to_le_bytes());
             (&theirs).write_all(&entry).unwrap();
         }
-        let steps = progress.steps(begun).unwrap();
-        assert_eq!(steps[0], (Step::Started, begun));
-        assert!(steps[1].1 >= begun && steps[1].1 <= Instant::now());
+        let told = progress.told(begun);
+        assert_eq!(told.steps[0], (Step::Started, begun));
+        assert!(told.steps[1].1 >= begun && told.steps[1].1 <= Instant::now());
     }
 
     #[test]
-    fn whatever_is_no_step_is_an_error() {
+    fn whatever_is_no_step_is_not_sound_and_what_was_told_before_stands() {
+        use Step::{Ending, Preparing};
         let entry = |number: u8| [vec![number], vec![0; ENTRY - 1]].concat();
-        assert_eq!(told(&entry(0)).unwrap(), [Step::Preparing]);
-        assert_eq!(told(&entry(3)).unwrap(), [Step::Ending]);
-        assert!(told(&entry(4)).is_err(), "there is none with this number");
-        assert!(told(&[0]).is_err(), "half a step");
-        assert!(told(&entry(0).repeat(STEPS.len())).is_ok());
-        assert!(told(&entry(0).repeat(STEPS.len() + 1)).is_err(), "more than there are");
-        let (progress, theirs) = line().unwrap();
+        assert_eq!(told(&entry(0)), (vec![Preparing], true));
+        assert_eq!(told(&entry(3)), (vec![Ending], true));
+        assert_eq!(told(&entry(4)), (vec![], false), "there is none with this number");
+        assert_eq!(told(&[0]), (vec![], false), "half a step");
+        assert_eq!(told(&[entry(0), vec![3]].concat()), (vec![Preparing], false));
+        assert_eq!(told(&[entry(0), entry(9), entry(3)].concat()), (vec![Preparing], false));
+        assert_eq!(told(&entry(0).repeat(STEPS.len())), (vec![Preparing; 4], true));
+        let too_many = told(&entry(0).repeat(STEPS.len() + 9));
+        assert_eq!(too_many, (vec![Preparing; 5], false));
+        let (progress, theirs) = pair().unwrap();
         drop(theirs);
-        assert_eq!(progress.steps(Instant::now()).unwrap(), [], "nobody is there");
+        assert!(progress.told(Instant::now()).is_nothing(), "nobody is there");
     }
 }

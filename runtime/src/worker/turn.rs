@@ -15,11 +15,11 @@ const TURN: Duration = Duration::from_millis(2);
 #[derive(Default)]
 pub(super) struct Turn {
     stretch: Option<Stretch>,
-    /// What its one thread had in the stretches before, since others slept.
+    /// What its one thread had in the stretches before, since it is the only one that does not sleep.
     had_before: Duration,
 }
 
-/// Looks between which a thread was not interrupted, or waited.
+/// From one look at a thread to the last one by which it was not interrupted, or still waited.
 struct Stretch {
     begun: Instant,
     first: Thread,

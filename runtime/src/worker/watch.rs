@@ -23,7 +23,7 @@ pub(super) struct Watch<'a> {
     /// The step that it took last.
     last: Option<Step>,
     preparing: Option<Instant>,
-    compiled: bool,
+    announced_code: bool,
     started: Option<Instant>,
     is_ending: bool,
     /// When the worker's memory was last looked at: a look costs more than many a guest.
@@ -38,7 +38,7 @@ impl<'a> Watch<'a> {
             handed_over: Instant::now(),
             last: None,
             preparing: None,
-            compiled: false,
+            announced_code: false,
             started: None,
             is_ending: false,
             looked: Instant::now(),
@@ -49,31 +49,42 @@ impl<'a> Watch<'a> {
     /// Learns how far the guest is.
     ///
     /// # Errors
-    /// Where a step came twice, or before one that it follows: a clock that is told to start again would never run out.
+    /// Where a step came twice, or before one that it follows, or anything but a step: a clock that is told to start again would
+    /// never run out. What was told before that stands.
     pub(super) fn follow(&mut self, progress: &Progress) -> io::Result<()> {
-        for (step, at) in progress.steps(self.handed_over)? {
+        let told = progress.told(self.handed_over);
+        for (step, at) in told.steps {
             if self.last >= Some(step) || self.last.is_none() != (step == Step::Preparing) {
                 return Err(io::Error::other("a worker told of a step out of turn"));
             }
             self.last = Some(step);
             match step {
                 Step::Preparing => self.preparing = Some(at),
-                Step::Compiled => self.compiled = true,
+                Step::Compiled => self.announced_code = true,
                 Step::Started => self.started = Some(at),
                 Step::Ending => self.is_ending = true,
             }
         }
-        Ok(())
+        if told.is_sound {
+            Ok(())
+        } else {
+            Err(io::Error::other("a worker told of what is no step"))
+        }
     }
 
-    /// Whether the guest's code was sent before it started. Later it may be the guest who sends.
-    pub(super) fn has_compiled(&self) -> bool {
-        self.compiled
+    /// Whether the worker has said that it has the whole job.
+    pub(super) fn has_begun(&self) -> bool {
+        self.preparing.is_some()
+    }
+
+    /// Whether the guest's code was announced before it started. Later it may be the guest who speaks.
+    pub(super) fn announced_code(&self) -> bool {
+        self.announced_code
     }
 
     /// Whether the guest's code may still come.
-    pub(super) fn may_compile(&self) -> bool {
-        self.compiled || self.started.is_none()
+    pub(super) fn may_send_code(&self) -> bool {
+        self.announced_code || self.started.is_none()
     }
 
     /// From the guest's first byte to now; `None` when it has not started.
@@ -82,7 +93,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Time left until the worker is killed in any case.
-    fn left(&self) -> Option<Duration> {
+    pub(super) fn left(&self) -> Option<Duration> {
         let (since, most) = match (self.started, self.preparing) {
             (Some(started), _) => (started, self.patience.run?.saturating_add(self.patience.answer)),
             (None, Some(preparing)) => (preparing, self.patience.prepare),
@@ -147,7 +158,7 @@ mod tests {
 
     /// A watch that followed these steps, or would not.
     fn following<'a>(patience: &'a Patience, steps: &[Step]) -> io::Result<Watch<'a>> {
-        let (progress, theirs) = progress::line()?;
+        let (progress, theirs) = progress::pair()?;
         let teller = Teller::new(theirs);
         let mut watch = Watch::new(patience);
         for step in steps {
