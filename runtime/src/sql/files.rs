@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rusqlite::ffi;
 
@@ -55,6 +56,20 @@ pub(super) fn take_disk_full() -> bool {
     DISK_IS_FULL.swap(false, Ordering::Relaxed)
 }
 
+/// The caller's database, of which the host says that no part of its path is a link. Whether one has become a link, SQLite need
+/// not ask the porter, who opens nothing by way of one.
+pub(super) fn take_for_resolved(database: Option<&Path>) {
+    let mut resolved = RESOLVED.lock().unwrap_or_else(PoisonError::into_inner);
+    *resolved = database.map(Path::to_owned);
+}
+
+fn is_resolved(path: &Path) -> bool {
+    let resolved = RESOLVED.lock().unwrap_or_else(PoisonError::into_inner);
+    resolved.as_ref().is_some_and(|database| database.starts_with(path))
+}
+
+static RESOLVED: Mutex<Option<PathBuf>> = Mutex::new(None);
+
 static DISK_IS_FULL: AtomicBool = AtomicBool::new(false);
 
 /// What SQLite takes for any of them.
@@ -94,6 +109,12 @@ unsafe extern "C" fn stat(path: *const c_char, seen: *mut libc::stat) -> c_int {
 
 #[expect(unsafe_code, reason = "called by SQLite")]
 unsafe extern "C" fn lstat(path: *const c_char, seen: *mut libc::stat) -> c_int {
+    // SAFETY: as in `stat`.
+    let is_known = unsafe { path_of(path) }.is_some_and(is_resolved);
+    if is_known {
+        // SQLite asks only whether it is a link, and takes what is not there for none.
+        return failed(libc::ENOENT);
+    }
     // SAFETY: as in `stat`.
     unsafe { look(path, seen, false) }
 }
@@ -168,12 +189,20 @@ unsafe extern "C" fn open_directory(path: *const c_char, descriptor: *mut c_int)
 /// `path` is NULL or points to a NUL-terminated string.
 #[expect(unsafe_code, reason = "reads a C string")]
 unsafe fn ask(path: *const c_char, what: What) -> Result<(Option<OwnedFd>, Option<PathBuf>), c_int> {
-    if path.is_null() {
-        return Err(libc::EFAULT);
-    }
+    // SAFETY: the caller's promise.
+    let path = unsafe { path_of(path) }.ok_or(libc::EFAULT)?;
+    door::ask(path, what)
+}
+
+/// The path, where there is one.
+///
+/// # Safety
+/// `path` is NULL or points to a NUL-terminated string, which outlives what is made of it.
+#[expect(unsafe_code, reason = "reads a C string")]
+unsafe fn path_of<'a>(path: *const c_char) -> Option<&'a Path> {
     // SAFETY: not NULL, and NUL-terminated by the caller's promise.
-    let path = unsafe { CStr::from_ptr(path) };
-    door::ask(Path::new(OsStr::from_bytes(path.to_bytes())), what)
+    let path = (!path.is_null()).then(|| unsafe { CStr::from_ptr(path) })?;
+    Some(Path::new(OsStr::from_bytes(path.to_bytes())))
 }
 
 fn failed(errno: c_int) -> c_int {

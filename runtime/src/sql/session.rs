@@ -119,6 +119,7 @@ impl Session {
         // What an earlier guest was refused is not this one's affair.
         files::take_refusal();
         files::take_disk_full();
+        files::take_for_resolved(database);
         let opened = if gate.has(Layer::Limits) {
             limits::open_hardened(database)
         } else {
@@ -184,15 +185,19 @@ impl Session {
         // Reads the header: a file that is no database is the caller's mistake, not the guest's.
         reading.query_row("pragma schema_version", [], |_| Ok(()))?;
         let cap = self.limit_pages()?;
+        if self.gate.has(Layer::Deadline) {
+            self.hooks.watch_the_clock(&self.connection);
+        }
+        if self.gate.has(Layer::Authorizer) {
+            // While the file is locked for reading anyway.
+            self.ask_early();
+        }
         reading.commit()?;
         self.cap = cap;
         if self.gate.has(Layer::Limits) {
             limits::lower(&self.connection, &self.gate)?;
         }
         functions::bound(&self.connection, &self.gate, &self.hooks)?;
-        if self.gate.has(Layer::Deadline) {
-            self.hooks.watch_the_clock(&self.connection);
-        }
         if self.gate.has(Layer::Authorizer) {
             self.hooks.authorize(&self.connection);
         }

@@ -47,6 +47,14 @@ impl Session {
         Ok(())
     }
 
+    /// Asks about the schema, on a connection that has no limits yet, what is asked of most guests. Where it does not read, it is
+    /// asked again when a guest comes, who is then told why.
+    pub(super) fn ask_early(&self) {
+        if let Ok((schemas, None)) = self.hooks.unjudged(|| self.look(&self.connection, None)) {
+            *self.asked.borrow_mut() = Some(schemas);
+        }
+    }
+
     /// Asks about what SQLite will not report, in the schemas as they are now: these, and why the guest must not go on, if so.
     fn look(
         &self,
