@@ -2,17 +2,21 @@
 //!
 //! A deadline inside a process is not a hard one: a single SQL function call or bulk memory operation can outlive every
 //! check that the process makes. So the supervisor starts workers ahead of time, gives each one guest at a time, and
-//! kills the process when the guest's time or memory is up. `serve` is the worker's side, `process` one worker as
-//! the supervisor sees it, `watch` keeps the clocks of its guest, whose `progress` the worker tells, `pool` keeps a few workers
-//! ready, `queue` says whose turn it is, `frame` is what crosses between the two, and `beside` what is handed over with it. What a
-//! worker gives up before it meets a guest is in `confine`, with `landlock` and `seccomp`; what it may hold the kernel counts in a
-//! `cgroup`; the files of a plan are opened for it by its `porter`, which it asks through a `door`.
+//! kills the process when the guest's time or memory is up.
+//!
+//! `serve` is the worker's side, and `process` one worker as the supervisor sees it, who has to `start` it, reads in `figures`
+//! what memory it holds, and has a `watch` keep the clocks of its guest, whose `progress` the worker tells; `turn` says whether a
+//! guest that is late was executed. `pool` keeps a few workers ready, and `queue` says whose turn it is. `frame` is what crosses
+//! between the two, and `beside` what is handed over with it. What a worker gives up before it meets a guest is in `confine`, with
+//! `landlock` and `seccomp`; what it may hold the kernel counts in a `cgroup`; the files of a plan are opened for it by its
+//! `porter`, which it asks through a `door`.
 
 mod beside;
 mod cgroup;
 mod confine;
 mod deed;
 pub(crate) mod door;
+mod figures;
 mod frame;
 mod landlock;
 pub(crate) mod measure;
@@ -25,6 +29,7 @@ mod progress;
 mod queue;
 mod seccomp;
 mod serve;
+mod start;
 mod turn;
 mod watch;
 

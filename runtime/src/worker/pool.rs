@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::confine::{Calls, Confinement};
 use super::deed::{Attempt, Deed};
-use super::process::{self, Ended, Patience, Worker};
+use super::process::{Ended, Patience, Worker};
 use super::queue::{Queue, Ticket};
+use super::start;
 use crate::code::Compiled;
 use crate::error::RuntimeError;
 use crate::execute::Job;
@@ -143,7 +144,7 @@ impl Pool {
                 let nest = Arc::clone(&nest);
                 move || nest.raise(&ordered, start)
             })
-            .map_err(|error| RuntimeError::Spawn(process::not_started(&error)))?;
+            .map_err(|error| RuntimeError::Spawn(start::not_started(&error)))?;
         let pool = Self {
             nest,
             errands: Some(errands),

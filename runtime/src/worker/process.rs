@@ -1,13 +1,11 @@
 //! One worker, as its supervisor sees it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit};
@@ -19,11 +17,13 @@ use super::cgroup::{Group, Most};
 use super::confine::{Calls, Confinement};
 use super::deed::{self, Attempt, Deed};
 use super::door;
+use super::figures::Figures;
 use super::frame::{self, Reader, Received};
 use super::message::{FromWorker, ToWorker};
 use super::porter::Rule;
 use super::progress::{self, Progress};
 use super::serve::{PORTER_ARGUMENT, WORKER_ARGUMENT, is_worker};
+use super::start::{again, end, not_started};
 use super::watch::{HAND_OVER, LOOK_EVERY, Watch};
 use crate::code::{Code, Compiled, MOST_CODE};
 use crate::error::RuntimeError;
@@ -139,14 +139,6 @@ struct Porter {
     control: UnixStream,
     reader: Reader,
     rule: Option<Rule>,
-}
-
-/// What the kernel says of a process's memory, from its files in `/proc`: they are of that process even where its number is
-/// another's by now.
-struct Figures {
-    status: File,
-    /// `None` where the kernel does not offer it.
-    clear_refs: Option<File>,
 }
 
 /// What is set from outside, where the process cannot lift it again; `None` is no limit.
@@ -474,38 +466,6 @@ impl Worker {
     }
 }
 
-impl Figures {
-    fn of(process: u32) -> io::Result<Self> {
-        let folder = Path::new("/proc").join(process.to_string());
-        Ok(Self {
-            status: File::open(folder.join("status"))?,
-            clear_refs: File::options().write(true).open(folder.join("clear_refs")).ok(),
-        })
-    }
-
-    /// A figure in bytes; 0 where it cannot be read.
-    fn bytes(&self, name: &str) -> u64 {
-        // Room for all of it, most often: whoever is in many groups has a longer one.
-        let mut status = vec![0; SHORT];
-        loop {
-            let count = self.status.read_at(&mut status, 0).unwrap_or(0);
-            if count < status.len() {
-                status.truncate(count);
-                return field(&String::from_utf8_lossy(&status), name).unwrap_or(0);
-            }
-            status.resize(count * 2, 0);
-        }
-    }
-
-    /// Makes `VmHWM` start anew, so that one guest's peak is not the next one's. Where the kernel does not offer it, the peak is
-    /// that of the worker's life.
-    fn forget_peak(&self) {
-        if let Some(file) = &self.clear_refs {
-            file.write_at(b"5", 0).unwrap_or_default();
-        }
-    }
-}
-
 impl Drop for Worker {
     fn drop(&mut self) {
         end(&mut self.child);
@@ -547,51 +507,6 @@ impl Porter {
             Received::NotYet | Received::Closed => Err(io::Error::other("the process that opens files is gone")),
         }
     }
-}
-
-/// Starts this executable again, with these sockets and nothing else.
-///
-/// The link stays valid where the file was replaced meanwhile: supervisor and worker are always the same build.
-fn again(role: &str, input: UnixStream, output: OwnedFd, error: Stdio) -> io::Result<Child> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place where workers and porters are started"
-    )]
-    Command::new("/proc/self/exe")
-        .args([role, &std::process::id().to_string()])
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::from(OwnedFd::from(input)))
-        .stdout(Stdio::from(output))
-        .stderr(error)
-        .spawn()
-        .map_err(|error| not_started(&error))
-}
-
-/// Why a process was not started, and what to do about it.
-pub(super) fn not_started(error: &io::Error) -> io::Error {
-    let mend = match error.raw_os_error() {
-        Some(libc::EAGAIN) => {
-            "the user or the control group has as many processes and threads as it may; raise `ulimit -u` (`RLIMIT_NPROC`) \
-             or `pids.max`, or have fewer workers"
-        }
-        Some(libc::EMFILE) => {
-            "this process has as many files open as it may, and each worker takes six; raise `ulimit -n` \
-             (`RLIMIT_NOFILE`), or have fewer workers"
-        }
-        Some(libc::ENFILE) => "the machine has as many files open as it may; raise `fs.file-max`",
-        Some(libc::ENOMEM) => "the machine has no memory for another process; have fewer workers",
-        Some(libc::ENOENT) => "a worker is `/proc/self/exe` started again; mount `/proc`",
-        Some(libc::EACCES) => "a worker is `/proc/self/exe` started again, and this user may not execute that file",
-        _ => return io::Error::new(error.kind(), error.to_string()),
-    };
-    io::Error::new(error.kind(), format!("{error}: {mend}"))
-}
-
-/// SIGKILL, and no zombie. Both can only fail when the process is already gone.
-fn end(child: &mut Child) {
-    child.kill().unwrap_or_default();
-    drop(child.wait());
 }
 
 /// Waits until the socket can be read or written, or the time is over.
@@ -643,14 +558,6 @@ fn processes(calls: Calls) -> u32 {
     }
 }
 
-fn field(status: &str, name: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
 fn in_words(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
         (Some(signal), _) => format!("signal {signal}"),
@@ -662,24 +569,10 @@ fn in_words(status: ExitStatus) -> String {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::process::Command;
 
     use super::super::progress::{Step, Teller};
     use super::*;
-
-    #[test]
-    fn who_cannot_start_a_worker_is_told_what_to_do() {
-        for (errno, words) in [
-            (libc::EAGAIN, "RLIMIT_NPROC"),
-            (libc::EMFILE, "RLIMIT_NOFILE"),
-            (libc::ENFILE, "fs.file-max"),
-            (libc::ENOMEM, "fewer workers"),
-            (libc::ENOENT, "mount `/proc`"),
-            (libc::EACCES, "may not execute"),
-        ] {
-            let error = not_started(&io::Error::from_raw_os_error(errno));
-            assert!(error.to_string().contains(words), "{error}");
-        }
-    }
 
     /// A worker whose words are the test's own.
     fn puppet() -> (Worker, Puppeteer) {
@@ -907,13 +800,5 @@ mod tests {
             ended(&[PREPARING, STARTED, failed()]),
             Ok(Ended::Died { after: Some(_), .. })
         ));
-    }
-
-    #[test]
-    fn memory_figures_are_read_by_name() {
-        let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t      16 kB\n";
-        assert_eq!(field(status, "VmHWM"), Some(2048 * 1024));
-        assert_eq!(field(status, "VmRSS"), Some(16 * 1024));
-        assert_eq!(field(status, "Vm"), None);
     }
 }
