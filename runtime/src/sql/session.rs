@@ -192,7 +192,10 @@ impl Session {
             // While the file is locked for reading anyway.
             self.ask_early();
         }
-        reading.commit()?;
+        // Where memory or the disk failed it, SQLite has ended the transaction itself: the guest will meet the same.
+        if !self.connection.is_autocommit() {
+            reading.commit()?;
+        }
         self.cap = cap;
         if self.gate.has(Layer::Limits) {
             limits::lower(&self.connection, &self.gate)?;
