@@ -1,4 +1,5 @@
-#!/bin/bash -eu
+#!/bin/bash
+set -euo pipefail
 # Builds every fuzz target to $OUT, with its seeds and its options, as ClusterFuzzLite and OSS-Fuzz call it.
 #   SRC=… OUT=… SANITIZER=address bash .clusterfuzzlite/build.sh
 cd "$SRC/stockade"

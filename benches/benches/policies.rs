@@ -185,11 +185,11 @@ fn compiling(record: &mut Record) -> Result<(), Box<dyn Error>> {
         return Err(format!("the synthetic policies do not load: {:?}", report.findings.first()).into());
     }
     let timed = Pairs::of("200 policies from their text")
-        .way("Cedar: parse and strictly validate", || {
+        .way_of_all_threads("Cedar: parse and strictly validate", || {
             let set: Result<PolicySet, _> = text.parse();
             set.is_ok_and(|set| validator.validate(&set, ValidationMode::Strict).validation_passed())
         })
-        .way("check", || {
+        .way_of_all_threads("check", || {
             check(&sources, Stock::Without).profiles.len() == synthetic::PROFILES
         })
         .timed(record.is_once())?;
@@ -205,12 +205,12 @@ fn growing(policies: usize, record: &mut Record) -> Result<(), Box<dyn Error>> {
     let turn = Cell::new(0_usize);
     let timed = Pairs::of("policies from their text, and a plan from policies")
         .sized(policies as u64, "policies")
-        .way("Cedar: parse", || {
+        .way_of_all_threads("Cedar: parse", || {
             let set: Result<PolicySet, _> = text.parse();
             set.is_ok()
         })
-        .way("a policy store, read and compiled", || store(text.clone()).is_ok())
-        .way("the plan of a module never seen before", || {
+        .way_of_all_threads("a policy store, read and compiled", || store(text.clone()).is_ok())
+        .way_of_all_threads("the plan of a module never seen before", || {
             let sha256 = format!("{:064x}", turn.replace(turn.get() + 1));
             loaded.plan(&Principal::module(&sha256, "p3")).is_ok()
         })

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use stockade_benches::latencies::Latencies;
 use stockade_benches::record::Record;
 use stockade_policies::{PolicyStore, Source, SourceKind, Stock};
-use stockade_runtime::worker::{Patience, Pool, PoolOptions};
-use stockade_runtime::{Class, HostDatabase, Layer, Layers, Outcome, Request, Runtime, SqlValue};
+use stockade_runtime::worker::{Ended, Patience, Pool, PoolOptions};
+use stockade_runtime::{Ablated, Class, HostDatabase, Layer, Layers, Outcome, Request, Runtime, SqlValue};
 use tempfile::TempDir;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -197,8 +197,10 @@ fn crash(runtime: &Runtime, tenant: &str) -> Result<(), Failure> {
         reply_bytes: 1 << 20,
         rss_bytes: None,
     };
-    drop(runtime.run_ablated(&Request::sql(PROFILE, STUCK).for_tenant(tenant), layers, &watchdog)?);
-    Ok(())
+    match runtime.run_ablated(&Request::sql(PROFILE, STUCK).for_tenant(tenant), layers, &watchdog)? {
+        Ablated::Ended(Ended::Killed { .. }) => Ok(()),
+        other => Err(format!("nobody was killed: {other:?}").into()),
+    }
 }
 
 /// One tenant's call just after another's worker was killed, where there is one worker, with a spare one and without.

@@ -17,10 +17,9 @@ use crate::callgrind::{self, PerStep};
 /// What counts depend on beside the code.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Tools {
-    /// The Rust compiler.
+    /// The Rust compiler, and the kind of processor that it compiles for. Where these are others, nothing is compared.
     pub rustc: String,
-    /// The C compiler, the C library, valgrind and the processor. Where these are others, SQLite and the C library are not
-    /// compared.
+    /// The C compiler, the C library and valgrind. Where these are others, SQLite and the C library are not compared.
     pub c: String,
 }
 
@@ -105,7 +104,7 @@ impl Baseline {
     pub fn judge(&self, tools: &Tools, counted: &BTreeMap<String, PerStep>) -> Result<Table, String> {
         if self.tools.rustc != tools.rustc {
             return Err(format!(
-                "the baseline was counted with another compiler (`{}`, and this is `{}`): run ci/instructions --update",
+                "the baseline was counted with another compiler or kind of processor (`{}`, and this is `{}`): run ci/instructions --update",
                 self.tools.rustc, tools.rustc
             ));
         }
@@ -143,7 +142,7 @@ impl Baseline {
              # C library. Written by `ci/instructions --update`, compared by `ci/instructions`. These are no figures of a release: they are\n\
              # there to be compared with themselves.\n\
              counted: {}\nrustc: {}\nc: {}\n\
-             # Percent. The same code counted again differs by less than one; code beside it that is inlined otherwise makes some more.\n\
+             # Percent. The same code counted again differed by at most 1.3; code beside it that is inlined otherwise makes some more.\n\
              margin: {}\npaths:\n",
             self.counted, self.tools.rustc, self.tools.c, self.margin
         );

@@ -74,13 +74,23 @@ impl<'a> Pairs<'a> {
         self
     }
 
-    /// One more way, by the time of this thread; the first one is the baseline. It says whether it went well.
+    /// One more way, by the processor time of this thread; the first one is the baseline. It says whether it went well.
     #[must_use]
-    pub fn way(self, name: &'static str, mut once: impl FnMut() -> bool + 'a) -> Self {
+    pub fn way(self, name: &'static str, once: impl FnMut() -> bool + 'a) -> Self {
+        self.way_by(ClockId::ThreadCPUTime, name, once)
+    }
+
+    /// One more way, by the processor time of all threads: for what starts some.
+    #[must_use]
+    pub fn way_of_all_threads(self, name: &'static str, once: impl FnMut() -> bool + 'a) -> Self {
+        self.way_by(ClockId::ProcessCPUTime, name, once)
+    }
+
+    fn way_by(self, clock: ClockId, name: &'static str, mut once: impl FnMut() -> bool + 'a) -> Self {
         self.repeated(name, move |times| {
-            let start = thread_time();
+            let start = time_by(clock);
             let went_well = (0..times).fold(true, |so_far, _| so_far & once());
-            let taken = thread_time().saturating_sub(start);
+            let taken = time_by(clock).saturating_sub(start);
             went_well.then_some(taken)
         })
     }
@@ -227,8 +237,8 @@ fn fastest(nanos: &[f64]) -> f64 {
 }
 
 /// What this thread has had of a processor.
-fn thread_time() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+fn time_by(clock: ClockId) -> Duration {
+    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
 }
 
 fn times_in_a_turn(way: &mut Way<'_>) -> Option<u64> {

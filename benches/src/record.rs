@@ -133,6 +133,7 @@ fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 fn versions() -> Result<BTreeMap<String, String>, String> {
     let mut versions = locked(include_str!("../../Cargo.lock"));
     versions.insert("stockade".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    // It is pinned.
     versions.insert("rust".to_owned(), env!("CARGO_PKG_RUST_VERSION").to_owned());
     let memory = HostDatabase::open(":memory:").and_then(|sqlite| sqlite.rows("select sqlite_version()"));
     let rows = memory.map_err(|error| error.to_string())?;

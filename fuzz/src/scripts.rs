@@ -166,14 +166,17 @@ fn only_read(outcome: &Outcome) -> bool {
         && outcome.trail.events().iter().all(is_harmless)
 }
 
-/// Whether half of the secret is anywhere in what came back.
+/// Whether half of the secret is anywhere in what came back, in whatever case, or in hexadecimal.
 fn tells(outcome: &Outcome) -> bool {
     let half = SECRET.len() / 2;
+    let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let secrets = [(SECRET, half), (hex.as_str(), SECRET.len())];
     let has_it = |text: &str| {
-        SECRET
-            .as_bytes()
-            .windows(half)
-            .any(|part| text.as_bytes().windows(half).any(|seen| seen == part))
+        let text = text.to_ascii_lowercase();
+        secrets.iter().any(|(secret, length)| {
+            let mut parts = secret.as_bytes().windows(*length);
+            parts.any(|part| text.as_bytes().windows(*length).any(|seen| seen == part))
+        })
     };
     let values = outcome
         .product
@@ -406,8 +409,33 @@ mod tests {
     }
 
     #[test]
+    fn half_of_the_secret_is_known_in_other_clothes() {
+        let returned = |text: String| {
+            let mut outcome = Library::new(None).run("select 6 * 7").unwrap();
+            outcome.product.statements[0].rows = vec![vec![SqlValue::Text(text)]];
+            tells(&outcome)
+        };
+        let half = SECRET.len() / 2;
+        let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02X}")).collect::<String>();
+        for told in [
+            SECRET.to_uppercase(),
+            hex(SECRET),
+            hex(&SECRET[3..3 + half + 1]),
+            SECRET[half..].to_owned(),
+        ] {
+            assert!(returned(told.clone()), "{told}");
+        }
+        assert!(!returned(SECRET[..half - 1].to_owned()));
+        assert!(!returned(hex(&SECRET[..half - 1])));
+    }
+
+    #[test]
     #[should_panic(expected = "the secret came back without `authorizer`")]
     fn the_secret_comes_back_where_nobody_is_asked() {
-        Library::new(Some(Layer::Authorizer)).play(STEALS.to_owned());
+        let mut library = Library::new(Some(Layer::Authorizer));
+        // On a machine with much to do its time may be up before it has it.
+        for _ in 0..100 {
+            library.play(STEALS.to_owned());
+        }
     }
 }
