@@ -420,7 +420,7 @@ mod tests {
         for told in [
             SECRET.to_uppercase(),
             hex(SECRET),
-            hex(&SECRET[3..3 + half + 1]),
+            hex(&SECRET[3..=3 + half]),
             SECRET[half..].to_owned(),
         ] {
             assert!(returned(told.clone()), "{told}");
