@@ -12,7 +12,6 @@ use cedar_policy::{EntityUid, PrincipalConstraint, ResourceConstraint};
 use serde_json::Value;
 
 use crate::compile::{Ready, in_order};
-use crate::condition::asks_for;
 use crate::load::sample;
 use crate::parse::LoadedPolicy;
 use crate::plan::{Content, OwnContent, Plan};
@@ -105,7 +104,7 @@ impl Said {
         }
         Some(Self {
             named,
-            asks_for_digests: ready.policies.iter().any(|loaded| asks_for(&loaded.policy, "sha256")),
+            asks_for_digests: ready.policies.iter().any(|loaded| loaded.asks_for("sha256")),
         })
     }
 
@@ -334,6 +333,24 @@ mod tests {
         let store = store(&digest, "", "");
         assert!([&stranger, &other].iter().all(|guest| shortly(&store, guest).is_none()));
         assert!(shortly(&store, &Principal::caller("guest", "pure")).is_some());
+    }
+
+    #[test]
+    fn a_digest_is_asked_for_in_whatever_way_it_is_written() {
+        for written in [
+            "principal has sha256",
+            "principal[\"sha256\"] == \"\"",
+            "principal[\"sh\\u{61}256\"] == \"\"",
+        ] {
+            let policy = format!(
+                "@id(\"x\") forbid (principal is Module, action == Action::\"elapse\", resource) when {{ {written} }};"
+            );
+            let store = store(&policy, "", "");
+            assert!(
+                shortly(&store, &Principal::module(STRANGER, "pure")).is_none(),
+                "{written}"
+            );
+        }
     }
 
     #[test]

@@ -9,7 +9,6 @@ use cedar_policy::{PolicySet, PrincipalConstraint, ValidationError, ValidationMo
 
 use crate::bounds::NoBound;
 use crate::compile::{Compiler, NoPlan, Ready};
-use crate::condition::asks_for;
 use crate::entities::declare;
 use crate::finding::{Allowed, Code, Finding, Location, Severity};
 use crate::limits::{may_concern, refuse_policies, refuse_text, refuse_work};
@@ -428,7 +427,7 @@ fn sampled_kinds(ready: &Ready) -> Vec<PrincipalKind> {
             [kind.name(), "is Profile"]
                 .iter()
                 .any(|word| loaded.text.contains(word))
-                || asks_for(&loaded.policy, attribute)
+                || loaded.asks_for(attribute)
                 || matches!(loaded.policy.principal_constraint(), PrincipalConstraint::Eq(_))
         })
     };
