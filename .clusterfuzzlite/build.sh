@@ -1,7 +1,7 @@
 #!/bin/bash
-set -euo pipefail
 # Builds every fuzz target to $OUT, with its seeds and its options, as ClusterFuzzLite and OSS-Fuzz call it.
 #   SRC=… OUT=… SANITIZER=address bash .clusterfuzzlite/build.sh
+set -euo pipefail
 cd "$SRC/stockade"
 
 # The environment says which flags; coverage is not a sanitizer of cargo-fuzz's.
