@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use cedar_policy::{Policy, PolicyId};
 use miette::Diagnostic;
 
-#[cfg(feature = "workbench")]
 use crate::condition::asks_for;
 use crate::finding::{Code, Finding, Location};
 use crate::limits::refuse_policy;
