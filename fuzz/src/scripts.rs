@@ -409,6 +409,16 @@ mod tests {
     }
 
     #[test]
+    fn a_layer_that_is_missing_stops_nothing() {
+        let stopped_by = |missing| {
+            let outcome = Library::new(missing).run("attach ':memory:' as x").unwrap();
+            outcome.layer
+        };
+        assert_eq!(stopped_by(None), Some(Layer::Screen));
+        assert_eq!(stopped_by(Some(Layer::Screen)), Some(Layer::Authorizer));
+    }
+
+    #[test]
     fn half_of_the_secret_is_known_in_other_clothes() {
         let returned = |text: String| {
             let mut outcome = Library::new(None).run("select 6 * 7").unwrap();

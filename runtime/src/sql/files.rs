@@ -63,7 +63,7 @@ pub(super) fn take_for_resolved(database: Option<&Path>) {
     *resolved = database.map(Path::to_owned);
 }
 
-fn is_resolved(path: &Path) -> bool {
+fn is_known_to_be_no_link(path: &Path) -> bool {
     let resolved = RESOLVED.lock().unwrap_or_else(PoisonError::into_inner);
     resolved.as_ref().is_some_and(|database| database.starts_with(path))
 }
@@ -110,7 +110,7 @@ unsafe extern "C" fn stat(path: *const c_char, seen: *mut libc::stat) -> c_int {
 #[expect(unsafe_code, reason = "called by SQLite")]
 unsafe extern "C" fn lstat(path: *const c_char, seen: *mut libc::stat) -> c_int {
     // SAFETY: as in `stat`.
-    let is_known = unsafe { path_of(path) }.is_some_and(is_resolved);
+    let is_known = unsafe { path_of(path) }.is_some_and(is_known_to_be_no_link);
     if is_known {
         // SQLite asks only whether it is a link, and takes what is not there for none.
         return failed(libc::ENOENT);
