@@ -1,16 +1,16 @@
 //! A policy set and one principal into a plan.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use cedar_policy::{
     Authorizer, Context, Decision as Ruling, Entities, Entity, EntityTypeName, EntityUid, PartialEntities,
-    PartialEntityUid, PartialRequest, Policy, PolicyId, PolicySet, PrincipalConstraint, Request, RestrictedExpression,
+    PartialEntityUid, PartialRequest, Policy, PolicySet, PrincipalConstraint, Request, RestrictedExpression,
     TpeResponse,
 };
 
 use crate::bounds::{self, Bounded, NoBound, bound_of};
-use crate::condition::written_numbers;
+use crate::conditioned::Conditioned;
 use crate::entities::Declared;
 use crate::own_schema::OwnAction;
 use crate::parse::LoadedPolicy;
@@ -40,29 +40,25 @@ pub(crate) struct Ready {
 #[derive(Clone)]
 pub(crate) struct Covering {
     pub(crate) policies: PolicySet,
-    /// The numbers that are written in each. To find them Cedar parses the policy once more, which takes longer than everything
-    /// else about a meter, and they are the same for every principal.
-    numbers: Arc<OnceLock<HashMap<PolicyId, Vec<i64>>>>,
+    /// The same, with what their conditions are.
+    conditioned: Arc<[Conditioned]>,
 }
 
 impl Covering {
-    pub(crate) fn of(policies: PolicySet) -> Self {
-        Self {
-            policies,
-            numbers: Arc::default(),
-        }
+    pub(crate) fn of(policies: Vec<Conditioned>) -> Result<Self, String> {
+        let plain = policies.iter().map(|policy| Policy::clone(policy));
+        Ok(Self {
+            policies: PolicySet::from_policies(plain).map_err(|error| error.to_string())?,
+            conditioned: policies.into(),
+        })
     }
 
     /// The numbers that are written in these of the policies.
     fn numbers_of<'c>(&'c self, policies: &'c PolicySet) -> impl Iterator<Item = i64> + 'c {
-        let all = self.numbers.get_or_init(|| {
-            let numbered = |policy: &Policy| (policy.id().clone(), written_numbers(policy));
-            self.policies.policies().map(numbered).collect()
-        });
-        policies
-            .policies()
-            .filter_map(|policy| all.get(policy.id()))
-            .flatten()
+        self.conditioned
+            .iter()
+            .filter(|policy| policies.policy(policy.id()).is_some())
+            .flat_map(|policy| policy.written_numbers())
             .copied()
     }
 }
@@ -74,14 +70,14 @@ impl Ready {
         declared: Declared,
         vocabulary: &Vocabulary,
     ) -> Result<Self, String> {
-        let mut by_action: HashMap<&str, Vec<Policy>> = HashMap::new();
+        let mut by_action: HashMap<&str, Vec<Conditioned>> = HashMap::new();
         let mut by_own: BTreeMap<&str, Vec<Policy>> = BTreeMap::new();
         for loaded in &policies {
             for name in &loaded.covered {
                 by_action.entry(name).or_default().push(loaded.policy.clone());
             }
             for name in &loaded.covered_own {
-                by_own.entry(name).or_default().push(loaded.policy.clone());
+                by_own.entry(name).or_default().push(Policy::clone(&loaded.policy));
             }
         }
         let set = |policies: Option<Vec<Policy>>| {
@@ -90,7 +86,7 @@ impl Ready {
         let meters = Meter::ALL.iter().map(|meter| meter.action());
         let asked = meters.chain(Action::all().map(Action::id));
         let by_action = asked
-            .map(|id| Ok((id, Covering::of(set(by_action.remove(id))?))))
+            .map(|id| Ok((id, Covering::of(by_action.remove(id).unwrap_or_default())?)))
             .collect::<Result<_, String>>()?;
         let own = vocabulary.own.actions.keys();
         let by_own = own

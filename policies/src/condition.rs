@@ -162,16 +162,19 @@ fn is_context(expr: &Expr) -> bool {
     matches!(expr, Expr::Var(Var::Context))
 }
 
-/// Every integer that is written in the policy, and every integer that a product of two neighbours makes.
+/// What stands behind `when` or `unless`.
+pub(crate) fn expr_of(clause: &Clause) -> &Expr {
+    let (Clause::When(expr) | Clause::Unless(expr)) = clause;
+    expr
+}
+
+/// Every integer that is written in a policy's conditions, and every integer that a product of two neighbours makes.
 ///
 /// These are the places where an answer is likely to change, found without the algebra above, to check it with.
-pub(crate) fn written_numbers(policy: &Policy) -> Vec<i64> {
+pub(crate) fn written_numbers(clauses: &[Clause]) -> Vec<i64> {
     let mut numbers = Vec::new();
-    if let Ok(policy) = policy.to_pst() {
-        for clause in policy.body().clauses() {
-            let (Clause::When(condition) | Clause::Unless(condition)) = clause;
-            visit(condition, &mut |expr| numbers.extend(constant(expr)));
-        }
+    for clause in clauses {
+        visit(expr_of(clause), &mut |expr| numbers.extend(constant(expr)));
     }
     numbers.sort_unstable();
     numbers.dedup();
@@ -201,8 +204,7 @@ pub(crate) fn needs(policies: &[Policy]) -> Needs {
             };
         };
         for clause in policy.body().clauses() {
-            let (Clause::When(condition) | Clause::Unless(condition)) = clause;
-            visit(condition, &mut |expr| match expr {
+            visit(expr_of(clause), &mut |expr| match expr {
                 Expr::GetAttr { expr, .. } | Expr::HasAttr { expr, .. } => needs.attributes |= !is_context(expr),
                 Expr::Literal(Literal::EntityUID(_)) | Expr::Var(Var::Action) => needs.entities = true,
                 other if !is_followed(other) => {
@@ -219,12 +221,10 @@ pub(crate) fn needs(policies: &[Policy]) -> Needs {
 }
 
 /// Whether a condition reads this attribute of anything but the context, or may.
-pub(crate) fn asks_for(policy: &Policy, attribute: &str) -> bool {
-    let Ok(policy) = policy.to_pst() else { return true };
+pub(crate) fn asks_for(clauses: &[Clause], attribute: &str) -> bool {
     let mut asks = false;
-    for clause in policy.body().clauses() {
-        let (Clause::When(condition) | Clause::Unless(condition)) = clause;
-        visit(condition, &mut |expr| {
+    for clause in clauses {
+        visit(expr_of(clause), &mut |expr| {
             asks |= match expr {
                 Expr::GetAttr { expr, attr } => attr == attribute && !is_context(expr),
                 Expr::HasAttr { expr, attrs } => attrs.head == attribute && !is_context(expr),
@@ -263,8 +263,7 @@ pub(crate) fn context_reads(policies: &[Policy]) -> Reads {
         };
         let (mut named, mut seen) = (0_usize, 0_usize);
         for clause in policy.body().clauses() {
-            let (Clause::When(condition) | Clause::Unless(condition)) = clause;
-            visit(condition, &mut |expr| match expr {
+            visit(expr_of(clause), &mut |expr| match expr {
                 Expr::GetAttr { expr, attr } if is_context(expr) => {
                     named += 1;
                     names.insert(attr.to_string());
@@ -306,15 +305,11 @@ fn is_followed(expr: &Expr) -> bool {
     )
 }
 
-/// Whether evaluating the policy's conditions can end in an error, whatever the request.
+/// Whether evaluating a policy's conditions can end in an error, whatever the request.
 ///
 /// Strict validation leaves overflow, and attributes of entities that are named but may not exist.
-pub(crate) fn can_error(policy: &Policy) -> bool {
-    let Ok(policy) = policy.to_pst() else { return true };
-    policy.body().clauses().iter().any(|clause| {
-        let (Clause::When(condition) | Clause::Unless(condition)) = clause;
-        expression_can_error(condition)
-    })
+pub(crate) fn can_error(clauses: &[Clause]) -> bool {
+    clauses.iter().any(|clause| expression_can_error(expr_of(clause)))
 }
 
 /// The same of one expression.
@@ -423,6 +418,10 @@ mod tests {
         .unwrap()
     }
 
+    fn clauses(condition: &str) -> Vec<Clause> {
+        policy(condition).to_pst().unwrap().body().clauses().clone()
+    }
+
     fn yes(condition: &str) -> Vec<(i64, i64)> {
         truth_of(&policy(condition), "bytes").unwrap().yes.intervals().to_vec()
     }
@@ -466,15 +465,15 @@ mod tests {
 
     #[test]
     fn only_literals_cannot_overflow() {
-        assert!(!can_error(&policy("context.bytes > 4 * 1024 * 1024 - 1")));
-        assert!(can_error(&policy("context.bytes + 1 > 4")));
-        assert!(can_error(&policy("[1, -context.bytes].contains(3)")));
-        assert!(can_error(&policy("context.bytes > 9223372036854775807 + 1")));
-        assert!(can_error(&policy("Table::\"main.t\".name == \"t\"")));
-        assert!(can_error(&policy(
+        assert!(!can_error(&clauses("context.bytes > 4 * 1024 * 1024 - 1")));
+        assert!(can_error(&clauses("context.bytes + 1 > 4")));
+        assert!(can_error(&clauses("[1, -context.bytes].contains(3)")));
+        assert!(can_error(&clauses("context.bytes > 9223372036854775807 + 1")));
+        assert!(can_error(&clauses("Table::\"main.t\".name == \"t\"")));
+        assert!(can_error(&clauses(
             "(if context has a then Table::\"main.t\" else Table::\"main.u\").name == \"t\""
         )));
-        assert!(!can_error(&policy("resource.name == \"t\"")));
+        assert!(!can_error(&clauses("resource.name == \"t\"")));
     }
 
     #[test]
@@ -504,6 +503,6 @@ mod tests {
 
     #[test]
     fn written_numbers_include_products() {
-        assert!(written_numbers(&policy("context.bytes <= 4 * 1024")).contains(&4096));
+        assert!(written_numbers(&clauses("context.bytes <= 4 * 1024")).contains(&4096));
     }
 }

@@ -12,6 +12,7 @@ mod bounds;
 pub mod check;
 mod compile;
 mod condition;
+mod conditioned;
 #[cfg(feature = "workbench")]
 pub mod diff;
 mod entities;

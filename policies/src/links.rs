@@ -194,7 +194,7 @@ impl<'a> Linker<'a> {
         let (covered, covered_own) = covering(&policy, self.vocabulary);
         Ok(LoadedPolicy {
             id: link.name.clone(),
-            policy,
+            policy: policy.into(),
             text,
             location: template.location.clone(),
             covered,

@@ -5,7 +5,7 @@ use std::num::NonZero;
 use std::sync::{Arc, LazyLock};
 use std::thread;
 
-use cedar_policy::{PolicySet, PrincipalConstraint, ValidationError, ValidationMode, ValidationResult};
+use cedar_policy::{Policy, PolicySet, PrincipalConstraint, ValidationError, ValidationMode, ValidationResult};
 
 use crate::bounds::NoBound;
 use crate::compile::{Compiler, NoPlan, Ready};
@@ -244,7 +244,7 @@ fn validate(policies: &[LoadedPolicy], sources: &[Source], vocabulary: &Vocabula
 /// What the validator says, about a part of the policies each: it looks at one at a time, and machines have several cores.
 fn results(policies: &[&LoadedPolicy], vocabulary: &Vocabulary) -> Vec<Result<ValidationResult, String>> {
     let validate = |part: &[&LoadedPolicy]| {
-        let set = PolicySet::from_policies(part.iter().map(|loaded| loaded.policy.clone()))
+        let set = PolicySet::from_policies(part.iter().map(|loaded| Policy::clone(&loaded.policy)))
             .map_err(|error| error.to_string())?;
         Ok(vocabulary.validator.validate(&set, ValidationMode::Strict))
     };
@@ -606,7 +606,7 @@ mod tests {
         let ready = load(&[], Stock::With).ready.unwrap();
         assert!(ready.policies.iter().all(|loaded| loaded.is_stock));
         assert_eq!(to_validate(&ready.policies).count(), 0);
-        let set = PolicySet::from_policies(ready.policies.iter().map(|loaded| loaded.policy.clone())).unwrap();
+        let set = PolicySet::from_policies(ready.policies.iter().map(|loaded| Policy::clone(&loaded.policy))).unwrap();
         assert!(set.num_of_policies() > 50);
         let result = vocabulary().unwrap().validator.validate(&set, ValidationMode::Strict);
         assert!(result.validation_passed_without_warnings(), "{result}");

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use cedar_policy::{Policy, PolicyId};
 use miette::Diagnostic;
 
-use crate::condition::asks_for;
+use crate::conditioned::Conditioned;
 use crate::finding::{Code, Finding, Location};
 use crate::limits::refuse_policy;
 use crate::links::{Linked, LoadedTemplate};
@@ -17,7 +17,7 @@ use crate::store::Source;
 #[derive(Debug, Clone)]
 pub(crate) struct LoadedPolicy {
     pub(crate) id: String,
-    pub(crate) policy: Policy,
+    pub(crate) policy: Conditioned,
     pub(crate) text: String,
     /// Its first line.
     pub(crate) location: Location,
@@ -39,7 +39,7 @@ impl LoadedPolicy {
     /// Whether a condition reads this attribute of anything but the context, or may. An attribute that is read is written, as it
     /// is or with escapes, and looking for that takes a fraction of what it takes to follow the condition.
     pub(crate) fn asks_for(&self, attribute: &str) -> bool {
-        (self.text.contains(attribute) || self.text.contains('\\')) && asks_for(&self.policy, attribute)
+        (self.text.contains(attribute) || self.text.contains('\\')) && self.policy.asks_for(attribute)
     }
 
     /// A condition may ask for the digest of a module, which nobody knows who does not have the module.
@@ -204,7 +204,7 @@ fn read(written: Written<'_>, lines: &mut Lines, vocabulary: &Vocabulary) -> Res
     };
     let (covered, covered_own) = covering(&policy, vocabulary);
     Ok(Read::Policy(Box::new(LoadedPolicy {
-        policy: policy.new_id(PolicyId::new(&id)),
+        policy: policy.new_id(PolicyId::new(&id)).into(),
         id,
         text: written.piece.text.to_owned(),
         location: lines.first_line_of(written),

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use cedar_policy::Policy;
 use cedar_policy::pst::{BinaryOp, Clause, Effect, Expr, Literal, PatternElem, UnaryOp, Var};
 
+use crate::condition::expr_of;
 use crate::resource::Resource;
 
 /// More alternatives than this are not compared.
@@ -233,23 +234,23 @@ fn is_covered(narrow: &[Option<char>], wide: &[Option<char>]) -> bool {
 }
 
 fn satisfied(clauses: &[Clause]) -> Alternatives {
-    if clauses.iter().any(|clause| can_error(clause.expr())) {
+    if clauses.iter().any(|clause| can_error(expr_of(clause))) {
         return whole(clauses, true);
     }
     let each = clauses
         .iter()
-        .map(|clause| alternatives(clause.expr(), clause.is_when()));
+        .map(|clause| alternatives(expr_of(clause), is_when(clause)));
     each.fold(Alternatives::always(), Alternatives::and)
         .or_whole(clauses, true)
 }
 
 fn not_satisfied(clauses: &[Clause]) -> Alternatives {
-    if clauses.iter().any(|clause| can_error(clause.expr())) {
+    if clauses.iter().any(|clause| can_error(expr_of(clause))) {
         return whole(clauses, false);
     }
     let each = clauses
         .iter()
-        .map(|clause| alternatives(clause.expr(), !clause.is_when()));
+        .map(|clause| alternatives(expr_of(clause), !is_when(clause)));
     each.fold(Alternatives::never(), Alternatives::or)
         .or_whole(clauses, false)
 }
@@ -263,21 +264,8 @@ fn whole(clauses: &[Clause], holds: bool) -> Alternatives {
     })
 }
 
-trait Conditional {
-    fn expr(&self) -> &Expr;
-    fn is_when(&self) -> bool;
-}
-
-impl Conditional for Clause {
-    fn expr(&self) -> &Expr {
-        match self {
-            Self::When(expr) | Self::Unless(expr) => expr,
-        }
-    }
-
-    fn is_when(&self) -> bool {
-        matches!(self, Self::When(_))
-    }
+fn is_when(clause: &Clause) -> bool {
+    matches!(clause, Clause::When(_))
 }
 
 /// Without what is impossible and what another alternative allows anyway.

@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cedar_policy::Policy;
-use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, Var};
+use cedar_policy::pst::{BinaryOp, Expr, Literal, Var};
 
 use super::allowed::{named, pattern_of};
+use crate::condition::expr_of;
 use crate::resource::{Resource, ResourceKind};
 use crate::vocabulary::{Action, Attribute, Value, ValueKind};
 
@@ -70,8 +71,7 @@ impl Mentioned {
         for policy in policies {
             let policy = policy.to_pst().map_err(|error| error.to_string())?;
             for clause in policy.body().clauses() {
-                let (Clause::When(condition) | Clause::Unless(condition)) = clause;
-                mentioned.read(condition);
+                mentioned.read(expr_of(clause));
             }
         }
         mentioned.fill_patterns();

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use cedar_policy::pst::{BinaryOp, Clause, EntityType, EntityUID, Expr, Literal, Name, PatternElem, UnaryOp, Var};
 
-use super::{clauses, place_at};
+use super::place_at;
 use crate::amounts::Amounts;
-use crate::condition::{context_attributes, expression_can_error, truth_of_expression, visit};
+use crate::condition::{context_attributes, expr_of, expression_can_error, truth_of_expression, visit};
 use crate::finding::{Code, Finding};
 use crate::linear::Truth;
 use crate::parse::LoadedPolicy;
@@ -23,7 +23,7 @@ const MOST_STEPS: usize = 1_000_000;
 
 /// Every clause that is the same for every request, or else clauses that contradict each other.
 pub(super) fn constant_conditions(policy: &LoadedPolicy) -> Vec<Finding> {
-    let clauses = clauses(policy);
+    let clauses = policy.policy.clauses();
     if clauses.iter().map(parts).sum::<usize>() > MOST_PARTS {
         return Vec::new();
     }
@@ -86,9 +86,8 @@ pub(super) fn constant_conditions(policy: &LoadedPolicy) -> Vec<Finding> {
 }
 
 fn parts(clause: &Clause) -> usize {
-    let (Clause::When(condition) | Clause::Unless(condition)) = clause;
     let mut parts = 0;
-    visit(condition, &mut |_| parts += 1);
+    visit(expr_of(clause), &mut |_| parts += 1);
     parts
 }
 

@@ -15,8 +15,6 @@ mod scope;
 
 use std::collections::{BTreeMap, HashSet};
 
-use cedar_policy::pst::Clause;
-
 use crate::compile::Ready;
 use crate::finding::{Finding, Location};
 use crate::parse::LoadedPolicy;
@@ -87,14 +85,6 @@ fn asked(policy: &LoadedPolicy) -> impl Iterator<Item = &str> {
         .iter()
         .map(String::as_str)
         .filter(|id| Action::from_id(id).is_some() || Meter::from_action(id).is_some())
-}
-
-fn clauses(policy: &LoadedPolicy) -> Vec<Clause> {
-    policy
-        .policy
-        .to_pst()
-        .map(|policy| policy.body().clauses().clone())
-        .unwrap_or_default()
 }
 
 /// Where a policy writes this, or its first line if it writes it some other way.

@@ -6,7 +6,6 @@ use std::path::Path;
 use cedar_policy::Effect;
 
 use super::Reviewed;
-use crate::condition::can_error;
 use crate::entities::unknown_profile;
 use crate::finding::{Code, Finding, Location};
 use crate::nearest::nearest;
@@ -220,7 +219,7 @@ fn unbounded_meter(policy: &LoadedPolicy) -> Option<Finding> {
 /// Meters are left to the compiler, which knows exactly where a condition errors.
 fn erring_forbid(policy: &LoadedPolicy) -> Option<Finding> {
     let asked = !policy.covered_own.is_empty() || policy.covered.iter().any(|name| Action::from_id(name).is_some());
-    let risky = policy.policy.effect() == Effect::Forbid && asked && can_error(&policy.policy);
+    let risky = policy.policy.effect() == Effect::Forbid && asked && policy.policy.can_error();
     risky.then(|| {
         Finding::error(
             Code::ForbidCanError,

@@ -9,11 +9,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use cedar_policy::pst::{Clause, Expr, Var};
 use cedar_policy::{Effect, Entities, EntityUid, PrincipalConstraint, ResourceConstraint};
 
-use super::{Reviewed, asked, clauses, listed};
+use super::{Reviewed, asked, listed};
 use crate::amounts::Amounts;
 use crate::bounds::Ruling;
 use crate::compile::Compiler;
-use crate::condition::visit;
+use crate::condition::{expr_of, visit};
 use crate::finding::{Code, Finding};
 use crate::parse::LoadedPolicy;
 use crate::principal::Principal;
@@ -77,7 +77,7 @@ struct Scoped<'a> {
 
 impl<'a> Scoped<'a> {
     fn of(policy: &'a LoadedPolicy, entities: &Entities) -> Self {
-        let clauses = clauses(policy);
+        let clauses = policy.policy.clauses();
         let principal = match policy.policy.principal_constraint() {
             PrincipalConstraint::Any => Scope::Any,
             PrincipalConstraint::In(group) => Scope::In(None, group),
@@ -114,9 +114,10 @@ impl<'a> Scoped<'a> {
 }
 
 fn asks_who(clause: &Clause) -> bool {
-    let (Clause::When(condition) | Clause::Unless(condition)) = clause;
     let mut asks = false;
-    visit(condition, &mut |expr| asks |= matches!(expr, Expr::Var(Var::Principal)));
+    visit(expr_of(clause), &mut |expr| {
+        asks |= matches!(expr, Expr::Var(Var::Principal))
+    });
     asks
 }
 

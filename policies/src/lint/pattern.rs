@@ -3,7 +3,7 @@
 use cedar_policy::Effect;
 use cedar_policy::pst::{BinaryOp, Clause, Expr, PatternElem, UnaryOp, Var};
 
-use super::{clauses, place_of};
+use super::place_of;
 use crate::finding::{Code, Finding};
 use crate::parse::LoadedPolicy;
 use crate::vocabulary::{Action, ResourceKind};
@@ -39,8 +39,8 @@ enum Text {
 /// Every `like` whose pattern is hardly what was meant.
 pub(super) fn loose_patterns(policy: &LoadedPolicy) -> Vec<Finding> {
     let mut found = Vec::new();
-    for clause in clauses(policy) {
-        let (condition, permits) = match &clause {
+    for clause in policy.policy.clauses() {
+        let (condition, permits) = match clause {
             Clause::When(condition) => (condition, policy.policy.effect() == Effect::Permit),
             Clause::Unless(condition) => (condition, policy.policy.effect() == Effect::Forbid),
         };

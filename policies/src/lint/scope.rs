@@ -3,7 +3,7 @@
 use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, Var};
 use cedar_policy::{Effect, PrincipalConstraint};
 
-use super::{clauses, place_of};
+use super::place_of;
 use crate::finding::{Code, Finding};
 use crate::parse::LoadedPolicy;
 use crate::schema::type_of;
@@ -18,7 +18,9 @@ pub(super) fn unscoped_permit(policy: &LoadedPolicy) -> Option<Finding> {
         PrincipalConstraint::Is(kind) => format!("every `{kind}`"),
         PrincipalConstraint::In(_) | PrincipalConstraint::Eq(_) | PrincipalConstraint::IsIn(..) => return None,
     };
-    let is_narrowed = clauses(policy)
+    let is_narrowed = policy
+        .policy
+        .clauses()
         .iter()
         .any(|clause| matches!(clause, Clause::When(condition) if names_principal(condition)));
     (!is_narrowed).then(|| {

@@ -132,14 +132,14 @@ impl<'a> Judge<'a> {
         Ok(LoadedPolicy {
             covered: covered.into_iter().map(str::to_owned).collect(),
             text: policy.to_cedar().ok_or("it cannot be written down")?,
-            policy,
+            policy: policy.into(),
             ..original.clone()
         })
     }
 
     /// What loading checks about one policy by itself.
     fn check(&self, loaded: &LoadedPolicy) -> Result<(), Early> {
-        let set = PolicySet::from_policies([loaded.policy.clone()]).map_err(|error| error.to_string())?;
+        let set = PolicySet::from_policies([Policy::clone(&loaded.policy)]).map_err(|error| error.to_string())?;
         let result = self.validator.validate(&set, ValidationMode::Strict);
         // Cedar reports them in no order.
         if let Some(error) = result.validation_errors().map(ToString::to_string).min() {

@@ -362,9 +362,8 @@ pub(crate) fn with_policy_replaced(
     let mut by_action = ready.by_action.clone();
     for action in &touched {
         let covering = policies.iter().filter(|loaded| loaded.covers(action));
-        let set = cedar_policy::PolicySet::from_policies(covering.map(|loaded| loaded.policy.clone()))
-            .map_err(|error| error.to_string())?;
-        by_action.insert(action, Covering::of(set));
+        let covering = covering.map(|loaded| loaded.policy.clone()).collect();
+        by_action.insert(action, Covering::of(covering)?);
     }
     let reach = if after.is_subset(&before) {
         Reach::Policy

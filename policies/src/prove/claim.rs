@@ -65,7 +65,7 @@ impl<'a> World<'a> {
             .policies
             .iter()
             .filter(|loaded| loaded.covers(action))
-            .map(|loaded| loaded.policy.clone());
+            .map(|loaded| Policy::clone(&loaded.policy));
         Ok(Self {
             ready,
             policies: PolicySet::from_policies(covering).map_err(|error| error.to_string())?,

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cedar_policy::{
-    Authorizer, Context, Decision as Ruling, Entities, Entity, EntityUid, PolicySet, Request, RestrictedExpression,
+    Authorizer, Context, Decision as Ruling, Entities, Entity, EntityUid, Policy, PolicySet, Request,
+    RestrictedExpression,
 };
 
 use crate::compile::{Compiler, Ready};
@@ -45,7 +46,7 @@ impl<'a> Reference<'a> {
         vocabulary: &'a Vocabulary,
         asked_about: impl IntoIterator<Item = &'r Resource>,
     ) -> Result<Self, String> {
-        let policies = ready.policies.iter().map(|loaded| loaded.policy.clone());
+        let policies = ready.policies.iter().map(|loaded| Policy::clone(&loaded.policy));
         let mut resources: HashMap<EntityUid, Entity> = HashMap::new();
         for resource in asked_about {
             let uid = uid_of(resource)?;

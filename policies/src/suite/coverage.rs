@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use cedar_policy::{Authorizer, Entities, PolicySet, Request};
+use cedar_policy::{Authorizer, Entities, Policy, PolicySet, Request};
 use serde::Serialize;
 
 use crate::compile::Ready;
-use crate::condition::can_error;
 use crate::finding::Location;
 use crate::parse::LoadedPolicy;
 use crate::plan::{Bound, Plan};
@@ -234,13 +233,13 @@ impl Ledger {
 
 impl Watched {
     fn new(loaded: &LoadedPolicy) -> Option<Self> {
-        let alone = |policy: cedar_policy::Policy| PolicySet::from_policies([policy]).ok();
+        let alone = |policy: Policy| PolicySet::from_policies([policy]).ok();
         let apart = taken_apart(loaded).and_then(|(scope, clauses)| Some((alone(scope)?, clauses)));
         Some(Self {
             id: loaded.id.clone(),
             location: loaded.location.clone(),
-            alone: alone(loaded.policy.clone())?,
-            can_error: can_error(&loaded.policy),
+            alone: alone(Policy::clone(&loaded.policy))?,
+            can_error: loaded.policy.can_error(),
             applied: Outcomes::default(),
             decided: false,
             apart,
