@@ -2,7 +2,7 @@
 //! are read from where the guest says. Every place and size that it states may be a lie.
 
 use stockade_policies::Meter;
-use wasmtime::{Extern, Instance, Memory, Store, Val, ValType};
+use wasmtime::{Extern, Instance, Memory, Module, Store, Val, ValType};
 
 use super::bridge::Bridge;
 use super::host::Host;
@@ -25,8 +25,8 @@ pub(super) struct Handed {
 }
 
 /// Whether the module follows the convention.
-pub(super) fn is_followed(store: &mut Store<Host>, instance: &Instance) -> bool {
-    instance.get_export(store, INPUT_POINTER).is_some()
+pub(super) fn is_followed(module: &Module) -> bool {
+    module.get_export(INPUT_POINTER).is_some()
 }
 
 /// Writes the input, runs the guest and reads its output.

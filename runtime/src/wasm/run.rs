@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use stockade_policies::Meter;
-use wasmtime::{Func, Instance, Linker, Store, UpdateDeadline, Val, ValType};
+use wasmtime::{Func, FuncType, Instance, Linker, Store, UpdateDeadline, Val, ValType};
 
 use super::alarm::{Alarm, Bell, Page};
 use super::contract;
@@ -87,6 +87,11 @@ fn run_program(
         Ok(linker) => linker,
         Err(refusal) => return Ok(before_start(refusal)),
     };
+    // A request that asks for what is not there is one before anything of the guest's runs.
+    let call = match Call::of(&program, request)? {
+        Ok(call) => call,
+        Err(refusal) => return Ok(before_start(refusal)),
+    };
     let guest = Guest {
         program: &program,
         linker: &linker,
@@ -96,7 +101,7 @@ fn run_program(
         deadline: Deadline::after(time),
     };
     gate.started();
-    guest.run_on_its_own_stack(product)
+    guest.run_on_its_own_stack(&call, product)
 }
 
 fn before_start(refusal: Refusal) -> Ended {
@@ -145,22 +150,22 @@ pub(super) struct Guest<'a> {
 
 impl Guest<'_> {
     /// The thread's stack is larger than the guest's by construction: wasmtime aborts the process where it is not.
-    fn run_on_its_own_stack(&self, product: &mut Product) -> Result<Ended, RuntimeError> {
+    fn run_on_its_own_stack(&self, call: &Call, product: &mut Product) -> Result<Ended, RuntimeError> {
         let size = engine::stack_bound(self.gate) + engine::HOST_STACK;
         thread::scope(|scope| {
             let guest = thread::Builder::new()
                 .name("guest".to_owned())
                 .stack_size(size)
-                .spawn_scoped(scope, || self.run(product))
+                .spawn_scoped(scope, || self.run(call, product))
                 .map_err(RuntimeError::Spawn)?;
             guest.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
 
-    fn run(&self, product: &mut Product) -> Result<Ended, RuntimeError> {
+    fn run(&self, call: &Call, product: &mut Product) -> Result<Ended, RuntimeError> {
         let deadline = self.deadline;
         let mut watched = self.watched(deadline);
-        let class = self.instantiate_and_call(&mut watched, product);
+        let class = self.instantiate_and_call(&mut watched, call, product);
         self.gate.ending();
         let class = class?;
         let host = watched.into_host();
@@ -191,6 +196,7 @@ impl Guest<'_> {
     fn instantiate_and_call(
         &self,
         watched: &mut Watched,
+        call: &Call,
         product: &mut Product,
     ) -> Result<Result<Class, Refusal>, RuntimeError> {
         let instance = match self.instantiate(watched)? {
@@ -198,18 +204,16 @@ impl Guest<'_> {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let store = &mut watched.store;
-        if self.request.invoke.is_none() && contract::is_followed(store, &instance) {
+        if matches!(call, Call::Contract) {
             return Ok(self.follow_contract(store, &instance, product));
         }
-        if !self.request.input.is_empty() {
-            let detail = "there is input, and the guest exports no `input_ptr` to take it";
-            let refusal = Refusal::by(Layer::Bridge, Class::ContractMissingExport, detail);
-            return Ok(Err(refusal));
-        }
-        let Some(function) = self.export_to_call(store, &instance)? else {
+        let Call::Export { name, arguments } = call else {
             return Ok(self.within_bounds(store));
         };
-        self.call(store, function, product)
+        let Some(function) = instance.get_func(&mut *store, name) else {
+            return Err(not_exported(self.program, name));
+        };
+        Ok(self.call(store, function, arguments, product))
     }
 
     /// Instantiates the module and runs its start function, with the alarm set before the guest's first instruction.
@@ -267,42 +271,20 @@ impl Guest<'_> {
         Ok(class)
     }
 
-    /// The export to call; `None` where the caller named none and the module has neither default.
-    fn export_to_call(&self, store: &mut Store<Host>, instance: &Instance) -> Result<Option<Func>, RuntimeError> {
-        let Some(name) = &self.request.invoke else {
-            return Ok(DEFAULT_EXPORTS
-                .iter()
-                .find_map(|name| instance.get_func(&mut *store, name)));
-        };
-        let function = instance.get_func(&mut *store, name);
-        match function.filter(|_| !self.program.exports.contains(name)) {
-            Some(function) => Ok(Some(function)),
-            None => Err(RuntimeError::Request(format!(
-                "the module exports no function `{name}`; it exports {}",
-                exported_functions(self.program)
-            ))),
-        }
-    }
-
     fn call(
         &self,
         store: &mut Store<Host>,
         function: Func,
+        arguments: &[Val],
         product: &mut Product,
-    ) -> Result<Result<Class, Refusal>, RuntimeError> {
-        let signature = function.ty(&*store);
-        let arguments = arguments(&self.request.arguments, signature.params())?;
-        let mut results = vec![Val::I32(0); signature.results().len()];
-        Ok(match function.call(&mut *store, &arguments, &mut results) {
-            Ok(()) => {
-                let class = self.within_bounds(store);
-                if class.is_ok() {
-                    product.results = results.iter().map(shown).collect();
-                }
-                class
-            }
-            Err(error) => Err(refusal::read(store.data(), &error)),
-        })
+    ) -> Result<Class, Refusal> {
+        let mut results = vec![Val::I32(0); function.ty(&*store).results().len()];
+        if let Err(error) = function.call(&mut *store, arguments, &mut results) {
+            return Err(refusal::read(store.data(), &error));
+        }
+        let class = self.within_bounds(store)?;
+        product.results = results.iter().map(shown).collect();
+        Ok(class)
     }
 
     /// A host call may have taken the rest of the time, and the guest returned before the next check. And it may have
@@ -347,6 +329,60 @@ fn set_fuel(store: &mut Store<Host>, fuel: Option<u64>) -> Result<(), RuntimeErr
 
 fn call_start(store: &mut Store<Host>, instance: &Instance, name: &str) -> wasmtime::Result<()> {
     instance.get_typed_func::<(), ()>(&mut *store, name)?.call(store, ())
+}
+
+/// What is called of a module when it is there.
+enum Call {
+    /// Input is handed over, and output taken.
+    Contract,
+    /// A function with these arguments.
+    Export { name: String, arguments: Vec<Val> },
+    /// The caller named none, and the module has neither default.
+    Nothing,
+}
+
+impl Call {
+    fn of(program: &Program, request: &Request) -> Result<Result<Self, Refusal>, RuntimeError> {
+        if request.invoke.is_none() && contract::is_followed(&program.module) {
+            return Ok(Ok(Self::Contract));
+        }
+        if !request.input.is_empty() {
+            let detail = "there is input, and the guest exports no `input_ptr` to take it";
+            let refusal = Refusal::by(Layer::Bridge, Class::ContractMissingExport, detail);
+            return Ok(Err(refusal));
+        }
+        let default = || {
+            let mut defaults = DEFAULT_EXPORTS.into_iter();
+            defaults.find(|name| exported(program, name).is_some())
+        };
+        let name = request.invoke.as_deref().or_else(default);
+        name.map_or(Ok(Self::Nothing), |name| Self::export(program, name, request))
+            .map(Ok)
+    }
+
+    fn export(program: &Program, name: &str, request: &Request) -> Result<Self, RuntimeError> {
+        let function = exported(program, name).ok_or_else(|| not_exported(program, name))?;
+        Ok(Self::Export {
+            name: name.to_owned(),
+            arguments: arguments(&request.arguments, function.params())?,
+        })
+    }
+}
+
+/// The function that the guest exports by this name: what was added to the module is not the guest's.
+fn exported(program: &Program, name: &str) -> Option<FuncType> {
+    let export = program
+        .module
+        .get_export(name)
+        .filter(|_| !program.exports.contains(name))?;
+    export.func().cloned()
+}
+
+fn not_exported(program: &Program, name: &str) -> RuntimeError {
+    RuntimeError::Request(format!(
+        "the module exports no function `{name}`; it exports {}",
+        exported_functions(program)
+    ))
 }
 
 fn exported_functions(program: &Program) -> String {

@@ -5,7 +5,7 @@ use std::fs;
 use libtest_mimic::Trial;
 use stockade_policies::PlanError;
 use stockade_runtime::worker::Patience;
-use stockade_runtime::{Layers, Request, Runtime, RuntimeError};
+use stockade_runtime::{Class, Layers, Request, Runtime, RuntimeError};
 use tempfile::TempDir;
 
 use crate::support::{assert_completed, in_workers, integer, last_rows, named, roomy, run, sql, wasm};
@@ -14,6 +14,7 @@ pub fn trials() -> Vec<Trial> {
     named![
         an_unknown_export_is_an_error,
         wrong_arguments_are_an_error,
+        a_guest_that_is_called_wrongly_never_starts,
         right_arguments_are_passed,
         a_missing_database_is_an_error,
         a_file_that_is_no_database_is_an_error,
@@ -58,6 +59,23 @@ fn wrong_arguments_are_an_error() {
             let error = runtime.run(&calling("add", arguments)).unwrap_err();
             assert!(matches!(error, RuntimeError::Request(_)), "{arguments:?}: {error:?}");
         }
+    }
+}
+
+/// Where it started, it would trap: then there would be an outcome.
+fn a_guest_that_is_called_wrongly_never_starts() {
+    let traps = "(module (func $start unreachable) (start $start) (func (export \"run\") (param i32)))";
+    for runtime in everywhere() {
+        let error = runtime.run(&wasm(traps)).unwrap_err();
+        assert!(matches!(error, RuntimeError::Request(_)), "{error:?}");
+        let mut request = wasm(traps);
+        request.invoke = Some("walk".to_owned());
+        let error = runtime.run(&request).unwrap_err();
+        assert!(error.to_string().contains("it exports `run`"), "{error}");
+        request.invoke = Some("run".to_owned());
+        request.arguments = vec!["1".to_owned()];
+        let outcome = runtime.run(&request).unwrap();
+        assert_eq!(outcome.class, Class::Trap, "{}", outcome.detail);
     }
 }
 
