@@ -2,8 +2,8 @@
 //!
 //! [`judge`] holds a run against its case. [`laws`] hold for any guest at all, so fuzzing uses them too.
 
-use stockade_policies::{Bound, Meter, Plan};
-use stockade_runtime::{Class, Event, KILL_GRACE, Layer, Outcome, WORKER_MEMORY};
+use stockade_policies::{Action, Bound, Meter, Plan};
+use stockade_runtime::{Class, Event, KILL_GRACE, Layer, Outcome, Product, SqlValue, WORKER_MEMORY};
 
 use crate::case::{Attack, Benign, Case, Expected, Kind, Regression};
 use crate::effect::Sighting;
@@ -129,6 +129,8 @@ pub fn judge_missing(case: &Case, observed: &Observed, stage: &Stage) -> Result<
 pub fn laws(plan: &Plan, outcome: &Outcome) -> Faults {
     let checks = [
         admitted_first(outcome),
+        nothing_granted_nowhere(plan, outcome),
+        somebody_was_asked(outcome),
         nothing_after_a_refusal(outcome),
         a_refusal_has_its_reason(outcome),
         a_denial_ends_the_guest(outcome),
@@ -147,6 +149,30 @@ fn admitted_first(outcome: &Outcome) -> Option<String> {
     let ran = outcome.wall_us > 0 || outcome.class.is_completed();
     let has_started = events.iter().any(|event| matches!(event, Event::Started));
     (!is_admitted || (ran && !has_started)).then(|| "guest code ran before it was admitted".to_owned())
+}
+
+/// "What is not granted is denied": the plan decides, not whoever asks it.
+fn nothing_granted_nowhere(plan: &Plan, outcome: &Outcome) -> Option<String> {
+    outcome.trail.events().iter().find_map(|event| match event {
+        Event::Decided {
+            action,
+            resource,
+            allowed: true,
+            ..
+        } => {
+            let is_granted_nowhere = plan.bit(Action::from_id(action)?) == Some(false);
+            is_granted_nowhere.then(|| format!("`{action}` on `{resource}` was allowed, which the plan grants nowhere"))
+        }
+        _ => None,
+    })
+}
+
+/// SQLite asks about every statement. Where the trail was too short for everything, it says so.
+fn somebody_was_asked(outcome: &Outcome) -> Option<String> {
+    let is_asked = |event: &Event| matches!(event, Event::Decided { .. });
+    let has_asked = outcome.trail.dropped() > 0 || outcome.trail.events().iter().any(is_asked);
+    (!has_asked && !outcome.product.statements.is_empty())
+        .then(|| "a statement ran that nobody was asked about".to_owned())
 }
 
 fn nothing_after_a_refusal(outcome: &Outcome) -> Option<String> {
@@ -210,6 +236,9 @@ fn within_bounds(plan: &Plan, outcome: &Outcome) -> Faults {
         (Meter::GrowLog, log as u64),
         (Meter::ReturnOutput, product.output.len() as u64),
         (Meter::AddMetric, product.metrics.len() as u64),
+        (Meter::ReturnBytes, returned_bytes(product)),
+        // The call that is one too many is counted, and refused.
+        (Meter::CallHost, calls(outcome).saturating_sub(1)),
     ];
     let mut faults: Faults = used
         .into_iter()
@@ -222,6 +251,29 @@ fn within_bounds(plan: &Plan, outcome: &Outcome) -> Faults {
         faults.push(format!("the process held {} MiB", outcome.peak_rss_bytes >> 20));
     }
     faults
+}
+
+/// Bytes of rows and of the names of their columns.
+fn returned_bytes(product: &Product) -> u64 {
+    let size = |value: &SqlValue| match value {
+        SqlValue::Null => 1,
+        SqlValue::Integer(_) | SqlValue::Real(_) => 8,
+        SqlValue::Text(text) => text.len(),
+        SqlValue::Blob(bytes) => bytes.len(),
+    };
+    let bytes = product.statements.iter().map(|statement| {
+        let names: usize = statement.columns.iter().map(String::len).sum();
+        names + statement.rows.iter().flatten().map(size).sum::<usize>()
+    });
+    bytes.sum::<usize>() as u64
+}
+
+fn calls(outcome: &Outcome) -> u64 {
+    let calls = outcome.trail.events().iter().map(|event| match event {
+        Event::Called { calls, .. } => *calls,
+        _ => 0,
+    });
+    calls.sum()
 }
 
 fn stopper_fault(attack: &Attack, outcome: &Outcome) -> Option<String> {
@@ -349,6 +401,27 @@ mod tests {
     }
 
     #[test]
+    fn something_that_the_plan_grants_nowhere() {
+        let outcome = outcome_of("select 1");
+        let mut events = outcome.trail.events().to_vec();
+        events.push(Event::Decided {
+            action: "attach".to_owned(),
+            resource: "Path::\"/etc/passwd\"".to_owned(),
+            allowed: true,
+            policies: Vec::new(),
+        });
+        assert_breaks(&with_events(outcome, events), "which the plan grants nowhere");
+    }
+
+    #[test]
+    fn a_statement_that_nobody_was_asked_about() {
+        let outcome = outcome_of("select 1");
+        let mut events = outcome.trail.events().to_vec();
+        events.retain(|event| !matches!(event, Event::Decided { .. }));
+        assert_breaks(&with_events(outcome, events), "nobody was asked about");
+    }
+
+    #[test]
     fn something_allowed_after_a_refusal() {
         let outcome = outcome_of("attach '/etc/passwd' as x");
         let events = outcome
@@ -402,6 +475,16 @@ mod tests {
         let mut outcome = outcome_of("select 1");
         outcome.product.metrics.insert("one_too_many".to_owned(), 1);
         assert_breaks(&outcome, "`addMetric` reached");
+        let mut outcome = outcome_of("select 1");
+        outcome.product.statements[0].rows[0][0] = SqlValue::Blob(vec![0; 64 << 20]);
+        assert_breaks(&outcome, "`returnBytes` reached 67108865");
+        let mut outcome = outcome_of("select 1");
+        outcome.trail.push(Event::Called {
+            function: "stockade#log".to_owned(),
+            calls: 1 << 40,
+            bytes: 0,
+        });
+        assert_breaks(&outcome, "`callHost` reached");
         let mut outcome = outcome_of("select 1");
         outcome.peak_rss_bytes = 1 << 40;
         assert_breaks(&outcome, "the process held");
