@@ -5,13 +5,13 @@ use std::sync::OnceLock;
 use rustix::time::{ClockId, clock_gettime};
 use stockade_conformance::oracle;
 use stockade_policies::{PolicyStore, Source, SourceKind, Stock};
-use stockade_runtime::{Class, Request, Runtime, RuntimeError};
+use stockade_runtime::{Class, Outcome, Request, Runtime, RuntimeError};
 
 use crate::is_planted;
 
 /// Little time and few operators, so that an input costs microseconds. More operators than a loop of a thousand turns
 /// takes: what ends by itself shall.
-pub(crate) const POLICIES: &str = r#"
+const POLICIES: &str = r#"
 @id("fuzz-deadline")
 forbid (principal, action == Action::"elapse", resource) unless { context.millis <= 50 };
 @id("fuzz-fuel")
@@ -20,35 +20,32 @@ forbid (principal, action == Action::"burnFuel", resource) unless { context.ops 
 
 /// Runs bytes as an SQL script of a walk-in.
 pub fn sql(data: &[u8]) {
-    keeps_the_laws(&Request::sql("walkin", data));
+    keeps_the_laws(runtime(), &Request::sql("walkin", data), Class::DeniedSqlAction);
 }
 
-/// Runs bytes as a module of nobody in particular.
+/// Runs bytes as a module of nobody in particular, and as one of somebody who is granted every host function where it imports any.
 pub fn wasm(data: &[u8]) {
-    keeps_the_laws(&Request::wasm("untrusted", data));
+    let run = |profile| keeps_the_laws(runtime(), &Request::wasm(profile, data), Class::DeniedImport);
+    let is_denied = run("untrusted").is_some_and(|outcome| outcome.class == Class::DeniedImport);
+    if is_denied {
+        run("trusted");
+    }
 }
 
-/// Runs a guest, and holds what became of it against the laws. Nothing came of a request that asks for what is not there.
+/// Runs a guest, and holds what became of it against the laws. Nothing comes of a module that wants arguments. Where a bug is
+/// planted, an outcome of the class `planted` is one.
 ///
 /// # Panics
 /// Where a law is broken, or nobody knows what happened.
-pub(crate) fn keeps_the_laws(request: &Request) {
-    keeps_the_laws_on(runtime(), request);
-}
-
-/// As [`keeps_the_laws`], on a runtime of one's own.
-///
-/// # Panics
-/// As [`keeps_the_laws`].
 #[expect(clippy::panic, reason = "a panic is how a fuzz target reports what it found")]
-pub(crate) fn keeps_the_laws_on(runtime: &Runtime, request: &Request) {
+pub(crate) fn keeps_the_laws(runtime: &Runtime, request: &Request, planted: Class) -> Option<Outcome> {
     let before = cpu_us();
     let mut outcome = match runtime.run(request) {
         Ok(outcome) => outcome,
-        // The guest asked for something that is not there, which the caller would have to mend.
-        Err(RuntimeError::Request(_)) => return,
+        Err(RuntimeError::Request(reason)) if reason.starts_with("the export takes ") => return None,
         Err(error) => panic!("no outcome: {error}"),
     };
+    assert_ne!(outcome.class, Class::HostInternal, "{}", outcome.detail);
     let plan = match runtime.plan(request) {
         Ok(plan) => plan,
         Err(error) => panic!("no plan: {error}"),
@@ -57,14 +54,8 @@ pub(crate) fn keeps_the_laws_on(runtime: &Runtime, request: &Request) {
     outcome.wall_us = outcome.wall_us.min(cpu_us().saturating_sub(before).max(1));
     let faults = oracle::laws(&plan, &outcome);
     assert!(faults.is_empty(), "{}", faults.join("\n"));
-    let sought = [
-        Class::DeniedSqlAction,
-        Class::DeniedImport,
-        Class::ContractBadPointer,
-        Class::Trap,
-    ];
-    let is_sought = sought.contains(&outcome.class);
-    assert!(!(is_planted() && is_sought), "planted: {}", outcome.class);
+    assert!(!(is_planted() && outcome.class == planted), "planted: {planted}");
+    Some(outcome)
 }
 
 /// What this process has had of its processors, in microseconds.
@@ -92,7 +83,38 @@ pub(crate) fn new_runtime(policies: &str) -> Runtime {
 
 #[cfg(test)]
 mod tests {
+    use stockade_runtime::measure::session_with;
+    use stockade_runtime::{Layer, Layers};
+
     use super::*;
+
+    #[test]
+    fn a_script_that_nobody_is_asked_about_is_caught() {
+        let folder = crate::scratch::folder();
+        let path = folder.path().join("some.db");
+        std::fs::write(&path, []).unwrap();
+        let plan = runtime().plan(&Request::sql("walkin", "")).unwrap();
+        let mut session = session_with(plan.clone(), Layers::NONE.with(Layer::Deadline), &path).unwrap();
+        let outcome = session.run("attach ':memory:' as other").unwrap();
+        let faults = oracle::laws(&plan, &outcome);
+        assert_eq!(faults, ["a statement ran that nobody was asked about"]);
+    }
+
+    #[test]
+    fn who_imports_something_runs_with_everything_too() {
+        let module = "(module
+            (import \"stockade\" \"clock_now_ms\" (func $now (result i64)))
+            (func (export \"run\") (result i64) (call $now)))";
+        let run = |profile| {
+            keeps_the_laws(runtime(), &Request::wasm(profile, module), Class::Trap)
+                .unwrap()
+                .class
+        };
+        assert_eq!(
+            [run("untrusted"), run("trusted")],
+            [Class::DeniedImport, Class::Completed]
+        );
+    }
 
     #[test]
     #[should_panic(expected = "reached")]

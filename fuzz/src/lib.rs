@@ -51,6 +51,20 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("wire", wire),
 ];
 
+/// Bytes without a pattern, the same every time for the same number.
+#[must_use]
+pub fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let length = 16 + seed * 37 % 600;
+    let bytes = (0..length).map(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    });
+    bytes.collect()
+}
+
 /// Whether each target has a bug planted in its oracle, to see that it is found: `STOCKADE_FUZZ_PLANTED=1`.
 pub(crate) fn is_planted() -> bool {
     static PLANTED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();

@@ -8,6 +8,8 @@ use std::time::Duration;
 use stockade_conformance::{CaseReport, Claim, Code, Corpus, Expected, Program, Report, Rigour, Shard, Suite, Threat};
 use stockade_runtime::Class;
 
+use crate::calls::every_function;
+
 /// The variable that names the folder for the seeds.
 const FOLDER: &str = "STOCKADE_FUZZ_SEEDS";
 
@@ -41,6 +43,7 @@ type Seed = (String, Vec<u8>);
 fn seeds(target: &str) -> Result<Vec<Seed>, Box<dyn Error>> {
     match target {
         "policy_text" => return parts("policies/profiles", "cedar", "\n\n"),
+        "calls" => return Ok(vec![("every-function".to_owned(), every_function())]),
         "parsers" => {
             let mut seeds = parts("corpora/wasm", "yaml", "\0")?;
             seeds.extend(documents()?);
@@ -120,8 +123,12 @@ mod tests {
             fs::create_dir(&own).unwrap();
             write(target, &own).unwrap();
             let count = fs::read_dir(&own).unwrap().count();
-            let takes = ["parsers", "policy_text", "sql", "wasm"].contains(target);
-            assert_eq!(count > 20, takes, "{target}: {count}");
+            let expected = match *target {
+                "parsers" | "policy_text" | "sql" | "wasm" => 20..1000,
+                "calls" => 1..2,
+                _ => 0..1,
+            };
+            assert!(expected.contains(&count), "{target}: {count}");
             let write_again = write(target, &own);
             assert!(
                 write_again.is_ok() && fs::read_dir(&own).unwrap().count() == count,

@@ -9,9 +9,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use stockade_conformance::{Code, Corpus, Program};
-use stockade_fuzz::TARGETS;
+use stockade_fuzz::{TARGETS, noise};
 
 /// Inputs of each target that follow from nothing but their number.
 const RANDOM: u64 = 60;
@@ -30,20 +31,6 @@ fn mutants(seed: &[u8]) -> Vec<Vec<u8>> {
         mutants.push(changed);
     }
     mutants
-}
-
-/// Bytes without a pattern, the same every time.
-fn random(seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let length = 16 + seed * 37 % 600;
-    (0..length)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()[3]
-        })
-        .collect()
 }
 
 /// Benign guests: attacks on time and memory want the worker that is not here.
@@ -77,13 +64,21 @@ fn play(name: &str, inputs: impl IntoIterator<Item = Vec<u8>>) {
 #[test]
 fn every_target_takes_any_bytes() {
     for (name, _) in TARGETS {
-        play(name, (0..RANDOM).map(random));
+        play(name, (0..RANDOM).map(noise));
     }
 }
 
-/// What was found once, and is mended.
+/// What was found once, and is mended. A guard that panics refuses; libFuzzer ends the process, and here it is counted.
 #[test]
 fn old_findings() {
+    static PANICS: AtomicUsize = AtomicUsize::new(0);
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() != Some("the_canary_sings") {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+        }
+        before(panic);
+    }));
     for (name, _) in TARGETS {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions").join(name);
         let files = fs::read_dir(folder).into_iter().flatten();
@@ -91,6 +86,11 @@ fn old_findings() {
             target(name)(&fs::read(file.unwrap().path()).unwrap());
         }
     }
+    assert_eq!(
+        PANICS.load(Ordering::Relaxed),
+        0,
+        "something panicked, and was taken for a refusal"
+    );
 }
 
 /// A target that nobody runs finds nothing.

@@ -36,7 +36,7 @@ mod watch;
 pub use deed::{Attempt, Deed};
 pub use pool::{Pool, PoolOptions};
 #[doc(hidden)]
-pub use porter::opened;
+pub use porter::{opened, removed};
 pub use process::{Ended, KilledFor, Patience};
 pub use serve::enter;
 

@@ -116,13 +116,26 @@ fn answer_all(end: &OwnedFd, rule: &Mutex<Option<Rule>>) {
 /// The `errno` that the guest is told.
 #[doc(hidden)]
 pub fn opened(database: Option<&Path>, plan: &Plan, path: &Path, flags: i32, mode: u32) -> Result<OwnedFd, i32> {
-    let rule = Rule::new(database, plan).ok_or(libc::EACCES)?;
-    let wish = Wish {
-        path: path.to_owned(),
-        what: What::Open { flags, mode },
-    };
-    let (answer, file) = rule.grant(&wish);
+    let (answer, file) = granted(database, plan, path, What::Open { flags, mode })?;
     file.ok_or(answer.errno)
+}
+
+/// The same of a guest that asks to have this path removed.
+///
+/// # Errors
+/// The `errno` that the guest is told.
+#[doc(hidden)]
+pub fn removed(database: Option<&Path>, plan: &Plan, path: &Path) -> Result<(), i32> {
+    let (answer, _) = granted(database, plan, path, What::Remove)?;
+    if answer.errno == 0 { Ok(()) } else { Err(answer.errno) }
+}
+
+fn granted(database: Option<&Path>, plan: &Plan, path: &Path, what: What) -> Result<(Answer, Option<OwnedFd>), i32> {
+    let rule = Rule::new(database, plan).ok_or(libc::EACCES)?;
+    Ok(rule.grant(&Wish {
+        path: path.to_owned(),
+        what,
+    }))
 }
 
 /// No; and about what is only looked at, as if it were not there: what else is on this machine is not the guest's business.
