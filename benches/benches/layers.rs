@@ -71,13 +71,14 @@ fn in_a_worker(title: &str, request: &Request, met: &[Layer], record: &mut Recor
     ways.push(("every layer".to_owned(), Layers::ALL));
     ways.push(("(the first again)".to_owned(), Layers::NONE));
     let runtime = Runtime::in_pool(PolicyStore::stock()?, pool()?);
+    let expected = runtime.run(request)?.product;
     let mut taken = vec![Latencies::new(); ways.len()];
     for _ in 0..if record.is_once() { 1 } else { 100 } {
         for ((_, layers), taken) in ways.iter().zip(&mut taken) {
             for _ in 0..if record.is_once() { 1 } else { 20 } {
                 let ended = taken.time(|| runtime.run_ablated(request, *layers, &patience()))?;
                 match ended {
-                    Ablated::Outcome(outcome) if outcome.class == Class::Completed => {}
+                    Ablated::Outcome(outcome) if outcome.class == Class::Completed && outcome.product == expected => {}
                     other => return Err(format!("{title}: {other:?}").into()),
                 }
             }

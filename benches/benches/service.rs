@@ -1,9 +1,9 @@
 //! What whoever serves tenants gets: whole calls and typical work in a worker, calls in a second as tenants become more, how
 //! busy workers are, how often the module cache has what is asked for.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use stockade_benches::bootstrap::few;
 use stockade_benches::completed as is_completed;
 use stockade_benches::latencies::Latencies;
+use stockade_benches::machine::{cores, fast_folder};
 use stockade_benches::pairs::Pairs;
 use stockade_benches::record::Record;
 use stockade_benches::synthetic::NOTES;
@@ -19,7 +20,6 @@ use stockade_policies::PolicyStore;
 use stockade_runtime::measure::Bare;
 use stockade_runtime::worker::{Pool, PoolOptions};
 use stockade_runtime::{Class, HostDatabase, ModuleCache, Outcome, Request, Runtime};
-use tempfile::TempDir;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -51,15 +51,6 @@ fn pooled(workers: usize) -> Result<Runtime, Failure> {
         ..PoolOptions::default()
     };
     Ok(Runtime::in_pool(PolicyStore::stock()?, Arc::new(Pool::with(options)?)))
-}
-
-fn cores() -> usize {
-    thread::available_parallelism().map_or(2, std::num::NonZero::get)
-}
-
-/// Databases in memory, where there is such a place: the disk is not what is measured.
-fn fast_folder() -> Result<TempDir, Failure> {
-    Ok(TempDir::new_in("/dev/shm").or_else(|_| TempDir::new())?)
 }
 
 /// A refusal is quick: timing one would flatter.
@@ -98,43 +89,62 @@ fn kernel_request(kernel: &[u8], input: Vec<u8>) -> Request {
     request
 }
 
-/// What a tenant's page does in the morning: reads a table, joins it with another, writes some of it down.
-const DAY: &str = "
+/// What a tenant's page does in the morning: reads a table, joins it with another, writes some of it down. Its text is another
+/// in each turn, as that of a program which puts its values into it; the rows are the same.
+fn day(turn: u32) -> String {
+    format!(
+        "
     select name, count(*), sum(n.id) from notes n join tags t on n.tag = t.id group by name order by 2 desc limit 10;
     select max(length(body)) from notes where body like '%7%';
     insert into copies select body, tag from notes where id <= 500;
-    select body from notes where id between 700 and 900;
-    delete from copies;";
+    select body from notes where id between 700 and 900 and id <> -{turn};
+    delete from copies;"
+    )
+}
+
+/// Every way has a file of its own, for a connection reads all pages again when another has written. And every way compiles
+/// each time: a session keeps a script that comes again.
 fn typical_script(record: &mut Record) -> Result<(), Failure> {
     let folder = fast_folder()?;
-    let path = folder.path().join("day.db");
-    let bare = HostDatabase::open(&path)?;
-    bare.execute(NOTES)?;
+    let staged = folder.path().join("staged.db");
+    HostDatabase::open(&staged)?.execute(NOTES)?;
+    let copy = |name: &str| -> Result<PathBuf, Failure> {
+        let path = folder.path().join(name);
+        std::fs::copy(&staged, &path)?;
+        Ok(path)
+    };
+    let bare = HostDatabase::open(copy("bare.db")?)?;
     let inside = Runtime::in_process(PolicyStore::stock()?);
-    let session = RefCell::new(inside.open("trusted", Some(&path))?);
+    let session = RefCell::new(inside.open("trusted", Some(&copy("session.db")?))?);
     let outside = pooled(1)?;
-    let request = Request::sql("trusted", DAY).on_database(&path);
-    let expected = bare.compile(DAY)?.run()?;
-    for outcome in [session.borrow_mut().run(DAY)?, outside.run(&request)?] {
+    let worker = copy("worker.db")?;
+    let in_a_worker = |script: String| outside.run(&Request::sql("trusted", script).on_database(&worker));
+    let turn = Cell::new(0_u32);
+    let next = || {
+        turn.set(turn.get().wrapping_add(1));
+        day(turn.get())
+    };
+    let expected = bare.compile(&next())?.run()?;
+    for outcome in [session.borrow_mut().run(&next())?, in_a_worker(next())?] {
         if completed(outcome)?.product.statements != expected {
             return Err("the day comes out otherwise".into());
         }
     }
-    let timed = Pairs::of("five statements that are typical, from text to rows")
+    let timed = Pairs::of("five statements that are typical, from a text that is new to rows")
         .way_by_clock("bare", || {
-            let ran = bare.compile(DAY).and_then(|mut script| script.run());
+            let ran = bare.compile(&next()).and_then(|mut script| script.run());
             ran.is_ok()
         })
         .way_by_clock("in process, in a session", || {
-            is_completed(&session.borrow_mut().run(DAY))
+            is_completed(&session.borrow_mut().run(&next()))
         })
         .way_by_clock("in a worker, which opens the database", || {
-            is_completed(&outside.run(&request))
+            is_completed(&in_a_worker(next()))
         })
         .timed(record.is_once())?;
     record.timed(&timed);
-    record.figure("typical-session", timed.ratio("in process, in a session"));
-    record.figure("typical-worker", timed.ratio("in a worker, which opens the database"));
+    record.figure("day-session", timed.ratio("in process, in a session"));
+    record.figure("day-worker", timed.ratio("in a worker, which opens the database"));
     Ok(())
 }
 
@@ -320,7 +330,8 @@ fn module(number: usize) -> Vec<u8> {
     [KERNELS[1], &section].concat()
 }
 
-/// How often the module cache has what is asked for, where there is room for half of it.
+/// How often the module cache has what is asked for, where there is room for half of it on disk. It holds as many in memory, which
+/// need not be the same ones.
 fn cache_hits(record: &mut Record) -> Result<(), Failure> {
     let (modules, requests) = if record.is_once() { (2, 3) } else { (MODULES, REQUESTS) };
     let folder = tempfile::tempdir()?;
@@ -350,7 +361,9 @@ fn cache_hits(record: &mut Record) -> Result<(), Failure> {
     let counts = cache.counts();
     #[expect(clippy::cast_precision_loss, reason = "there are few")]
     let share = counts.hits as f64 / (counts.hits + counts.misses + counts.rejected) as f64;
-    record.say(format_args!("the module cache, with room for half: {counts:?}\n"));
+    record.say(format_args!(
+        "the module cache, with room for half on disk: {counts:?}\n"
+    ));
     record.figure("cache-hits", Some(Figure::exact(share)));
     Ok(())
 }

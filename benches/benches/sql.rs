@@ -14,9 +14,7 @@ use stockade_benches::rivals::Peer;
 use stockade_benches::synthetic::NOTES;
 use stockade_policies::{PolicyStore, Source, SourceKind, Stock};
 use stockade_runtime::measure::{guard_by_hand, session_with};
-use stockade_runtime::{
-    Class, HostDatabase, Layer, Layers, Request, Runtime, RuntimeError, SqlSession, SqlValue, StatementResult,
-};
+use stockade_runtime::{Class, HostDatabase, Layer, Layers, Request, Runtime, SqlSession, SqlValue, StatementResult};
 
 /// What a plugin with a database of its own may do: nothing here is refused, everything is asked about.
 const POLICIES: &str = r#"
@@ -118,6 +116,10 @@ impl Bench {
         if by_hand.rows("attach ':memory:' as other").is_ok() {
             return Err("the authorizer written by hand is not asked".into());
         }
+        let script = text();
+        if by_hand.compile(&script)?.run()? != bare.compile(&script)?.run()? {
+            return Err("the authorizer written by hand changes the rows".into());
+        }
         let python = self.peer("compiled", "select body from notes where id = {}");
         let mut pairs = Pairs::of("a row by its key, compiled each time")
             .way("bare", || {
@@ -175,16 +177,22 @@ impl Bench {
     /// What each layer costs alone, where a statement is compiled each time: that is when most is asked.
     fn layers(&self, record: &mut Record) -> Result<(), Box<dyn Error>> {
         let plan = self.runtime.plan(&Request::sql("bench", ""))?;
-        let opened = |layers: Layers| session_with(plan.clone(), layers, &self.path);
+        let bare = HostDatabase::open(&self.path)?;
         let turn = Cell::new(0_u32);
         let text = || {
             turn.set(turn.get().wrapping_add(1));
             format!("select body from notes where id = {}", turn.get() % 10_000 + 1)
         };
+        let opened = |layers: Layers| -> Result<SqlSession, Box<dyn Error>> {
+            let mut session = session_with(plan.clone(), layers, &self.path)?;
+            let script = text();
+            same(&bare.compile(&script)?.run()?, &mut session, &script)?;
+            Ok(session)
+        };
         let mut single = LAYERS
             .iter()
             .map(|(name, layer)| Ok((*name, opened(Layers::NONE.with(*layer))?)))
-            .collect::<Result<Vec<_>, RuntimeError>>()?;
+            .collect::<Result<Vec<_>, Box<dyn Error>>>()?;
         let (mut none, mut all) = (opened(Layers::NONE)?, opened(Layers::ALL)?);
         let mut pairs = Pairs::of("a row by its key, compiled each time, layer by layer")
             .way("no layer", || completed(&none.run(&text())));
@@ -201,6 +209,11 @@ impl Bench {
     /// What a session takes to open, with its first statement.
     fn opening(&self, record: &mut Record) -> Result<(), Box<dyn Error>> {
         let script = "select 1";
+        same(
+            &HostDatabase::open(&self.path)?.compile(script)?.run()?,
+            &mut self.session()?,
+            script,
+        )?;
         let timed = Pairs::of("opening a database, and its first statement")
             .way("bare", || {
                 let ran = HostDatabase::open(&self.path).and_then(|database| database.compile(script)?.run());
@@ -212,12 +225,7 @@ impl Bench {
             })
             .timed(record.is_once())?;
         record.timed(&timed);
-        let mut session = self.session()?;
-        same(
-            &HostDatabase::open(&self.path)?.compile(script)?.run()?,
-            &mut session,
-            script,
-        )
+        Ok(())
     }
 
     /// Rows that are all handed back, as their number grows.

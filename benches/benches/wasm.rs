@@ -64,6 +64,15 @@ fn measure(record: &mut Record) -> Result<(), Box<dyn Error>> {
     allocations(record)
 }
 
+/// A wrong answer may be a quick one.
+fn same(answer: &[u8], expected: &[u8], what: &str) -> Result<(), String> {
+    if answer == expected {
+        Ok(())
+    } else {
+        Err(format!("{what}: somebody has another answer"))
+    }
+}
+
 fn plan(more: &str) -> Result<Plan, Box<dyn Error>> {
     let source = |name: &str, text: String, kind| Source {
         name: name.to_owned(),
@@ -97,9 +106,7 @@ fn kernels(record: &mut Record) -> Result<(), Box<dyn Error>> {
         // What is timed, since a trap is quick.
         let answer = bare.work(TURNS)?;
         for (way, instance) in WAYS.iter().zip(&mut governed) {
-            if instance.work(TURNS)? != answer {
-                return Err(format!("{name} has another answer by {way}").into());
-            }
+            same(&instance.work(TURNS)?, &answer, &format!("{name}, {way}"))?;
         }
         let [page, epoch, fuel] = governed.map(RefCell::new);
         let work =
@@ -153,9 +160,7 @@ fn rivals(record: &mut Record) -> Result<(), Box<dyn Error>> {
             fuel.work(TURNS)?,
             interpreted.work(TURNS)?,
         ] {
-            if other != answer {
-                return Err(format!("somebody has another answer to {name}").into());
-            }
+            same(&other, &answer, name)?;
         }
         let path = format!("{}/kernels/modules/{name}.wasm", env!("CARGO_MANIFEST_DIR"));
         let extism = Peer::start(&["extism", &path, main.to_str().ok_or("a path that is no text")?]);
@@ -193,12 +198,17 @@ const LAYERS: [(&str, Layer); 6] = [
 fn layers(record: &mut Record) -> Result<(), Box<dyn Error>> {
     for &(name, binary) in SHORT.iter().filter_map(|kernel| KERNELS.get(*kernel)) {
         let plan = plan("")?;
-        let started = |layers| Governed::with_layers(binary, plan.clone(), Way::Page, layers)?.start();
+        let answer = Bare::new(binary)?.start()?.work(TURNS)?;
+        let started = |layers| {
+            let mut instance = Governed::with_layers(binary, plan.clone(), Way::Page, layers)?.start()?;
+            same(&instance.work(TURNS)?, &answer, name)?;
+            Ok::<_, String>(instance)
+        };
         let mut none = started(Layers::NONE)?;
         let mut all = started(Layers::ALL)?;
         let mut single = LAYERS
             .iter()
-            .map(|(name, layer)| Ok((*name, started(Layers::NONE.with(*layer))?)))
+            .map(|(layer_name, layer)| Ok((*layer_name, started(Layers::NONE.with(*layer))?)))
             .collect::<Result<Vec<_>, String>>()?;
         let mut pairs = Pairs::of(format!("{name}, layer by layer")).way("no layer", || none.work(TURNS).is_ok());
         for (name, instance) in &mut single {
@@ -224,6 +234,11 @@ fn sizes(record: &mut Record) -> Result<(), Box<dyn Error>> {
     {
         let kept = Kept::new(binary, plan("")?, &folder.path().join(name))?;
         let plan = plan("")?;
+        // What is made ready is the module, by every way.
+        let answer = Bare::new(binary)?.start()?.work(1)?;
+        for governed in [Governed::new(binary, plan.clone(), Way::Page)?, kept.load()?.linked()?] {
+            same(&governed.start()?.work(1)?, &answer, name)?;
+        }
         let timed = Pairs::of("a module made ready")
             .sized(binary.len() as u64, "bytes")
             .way("bare wasmtime, compiled", || Bare::new(binary).is_ok())
@@ -240,21 +255,31 @@ fn sizes(record: &mut Record) -> Result<(), Box<dyn Error>> {
 /// The one that is nearest to a megabyte.
 const LARGEST: &[u8] = include_bytes!("../kernels/modules/patterns.wasm");
 
-/// A module from the cache.
+/// A module from the cache: its code alone, and with all that is done when a request brings its bytes again.
 fn loads(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let bare = BareFile::new(LARGEST, &folder.path().join("bare"))?;
     let kept = Kept::new(LARGEST, plan("")?, &folder.path().join("kept"))?;
-    kept.load_from_disk()?;
+    let answer = bare.load()?.start()?.work(1)?;
+    for loaded in [kept.load()?, kept.come_again(LARGEST)?, kept.load_from_disk()?] {
+        same(&loaded.linked()?.start()?.work(1)?, &answer, "a module that was loaded")?;
+    }
+    if kept.come_again(SMALLEST).is_ok() {
+        return Err("a module is loaded for another's bytes".into());
+    }
     let timed = Pairs::of("a module of 0.8 MB that was compiled before")
         .way("bare wasmtime, from a file", || bare.load().is_ok())
         .way("from the cache", || kept.load().is_ok())
+        .way("from the cache, by the bytes of a request", || {
+            kept.come_again(black_box(LARGEST)).is_ok()
+        })
         .way("from the cache, the first time in a process", || {
             kept.load_from_disk().is_ok()
         })
         .timed(record.is_once())?;
     record.timed(&timed);
     record.figure("load", timed.nanos("from the cache"));
+    record.figure("comes-again", timed.nanos("from the cache, by the bytes of a request"));
     Ok(())
 }
 
@@ -262,6 +287,10 @@ fn loads(record: &mut Record) -> Result<(), Box<dyn Error>> {
 fn instances(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let (pooled, bare) = (Bare::pooled(SMALLEST)?, Bare::new(SMALLEST)?);
     let governed = Governed::new(SMALLEST, plan("")?, Way::Page)?;
+    let answer = bare.start()?.work(0)?;
+    for other in [pooled.start()?.work(0)?, governed.start()?.work(0)?] {
+        same(&other, &answer, "an instance, a call and its end")?;
+    }
     let timed = Pairs::of("an instance, a call and its end")
         .way("bare wasmtime, pooled", || {
             pooled.start().and_then(|mut instance| instance.work(0)).is_ok()
@@ -278,7 +307,7 @@ fn instances(record: &mut Record) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What the `capability` layer adds to a host call.
+/// What the `capability` layer adds to each host call of a function but the first, which asks the plan.
 fn questions(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let asked = Asked::of(plan("")?);
     if !asked.is_allowed() {
@@ -289,10 +318,10 @@ fn questions(record: &mut Record) -> Result<(), Box<dyn Error>> {
             black_box(&asked);
             true
         })
-        .way("asked", || black_box(&asked).is_allowed())
+        .way("asked again", || black_box(&asked).is_allowed())
         .timed(record.is_once())?;
     record.timed(&timed);
-    record.figure("capability", timed.over("asked"));
+    record.figure("capability", timed.over("asked again"));
     Ok(())
 }
 
@@ -300,8 +329,13 @@ fn questions(record: &mut Record) -> Result<(), Box<dyn Error>> {
 fn pointers(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let (bare, governed) = (Bare::new(SMALLEST)?, Governed::new(SMALLEST, plan("")?, Way::Page)?);
     let (mut bare, mut governed) = (bare.start()?, governed.start()?);
-    if bare.read(1024, 64)? != governed.read(1024, 64)? || governed.read(u32::MAX, 64).is_ok() {
-        return Err("the bridge reads something else".into());
+    same(
+        &governed.read(1024, 64)?,
+        &bare.read(1024, 64)?,
+        "64 bytes out of a guest",
+    )?;
+    if governed.read(u32::MAX, 64).is_ok() {
+        return Err("the bridge reads what is not there".into());
     }
     let timed = Pairs::of("64 bytes out of a guest")
         .way("a slice's own check", || {

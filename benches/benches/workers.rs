@@ -13,11 +13,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use stockade_benches::latencies::Latencies;
+use stockade_benches::machine::{cores, fast_folder};
 use stockade_benches::record::Record;
 use stockade_policies::{PolicyStore, Source, SourceKind, Stock};
 use stockade_runtime::worker::{Ended, Patience, Pool, PoolOptions};
 use stockade_runtime::{Ablated, Class, HostDatabase, Layer, Layers, Outcome, Request, Runtime, SqlValue};
-use tempfile::TempDir;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -181,10 +181,6 @@ impl Drop for Ends<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
-}
-
-fn cores() -> usize {
-    thread::available_parallelism().map_or(2, std::num::NonZero::get)
 }
 
 /// Loses its worker a millisecond after the guest's start, as by a crash.
@@ -374,11 +370,6 @@ fn neighbours(pause: Duration, record: &mut Record) -> Result<(), Failure> {
 struct Stage {
     honest: Runtime,
     hostile: Runtime,
-}
-
-/// Databases in memory, where there is such a place: the disk is not what is measured.
-fn fast_folder() -> Result<TempDir, Failure> {
-    Ok(TempDir::new_in("/dev/shm").or_else(|_| TempDir::new())?)
 }
 
 fn phase(

@@ -4,6 +4,7 @@ own thread and the answer out.
     peer.py kept DATABASE SCRIPT       Python's sqlite3, the same text each time
     peer.py compiled DATABASE SCRIPT   another text each time: the number of the time is put where {} is
     peer.py extism KERNEL MAIN         Extism: MAIN's `twice`, which calls the module `kernel`
+    peer.py versions                   nothing: what all of these are
 """
 
 import sys
@@ -41,7 +42,17 @@ def extism(kernel, main):
     return once
 
 
-once = {"kept": kept, "compiled": compiled, "extism": extism}[sys.argv[1]](*sys.argv[2:])
+def versions():
+    import importlib.metadata
+    import platform
+    import sqlite3
+
+    all = {"python": platform.python_version(), "python-sqlite3": sqlite3.sqlite_version}
+    all |= {name: importlib.metadata.version(name) for name in ("extism", "extism-sys")}
+    return lambda time: ", ".join(f"{name} {version}" for name, version in all.items())
+
+
+once = {"kept": kept, "compiled": compiled, "extism": extism, "versions": versions}[sys.argv[1]](*sys.argv[2:])
 done = 0
 for line in sys.stdin:
     begun = time.thread_time_ns()

@@ -87,6 +87,15 @@ pub struct Judged {
     pub verdict: Verdict,
 }
 
+impl Judged {
+    /// How much of the path is what the Rust compiler and Cranelift made, in percent of the baseline; nothing where all of it is, or
+    /// nothing was compared.
+    fn percent_of_rust(&self) -> Option<f64> {
+        let PerStep { rust, all } = self.before.filter(|_| self.now.is_some())?;
+        (rust < all).then_some(rust / all * 100.0)
+    }
+}
+
 /// Every path of the baseline, and every one that was counted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
@@ -163,6 +172,27 @@ impl Table {
     pub fn is_same(&self) -> bool {
         self.paths.iter().all(|judged| judged.verdict == Verdict::Same)
     }
+
+    /// What was not compared, in words: every path of which only a part was, and how large that is, the smallest first.
+    #[must_use]
+    pub fn left_out(&self) -> Option<String> {
+        if self.has_c {
+            return None;
+        }
+        let parts = self.paths.iter();
+        let mut parts: Vec<(&str, f64)> = parts
+            .filter_map(|judged| Some((judged.path.as_str(), judged.percent_of_rust()?)))
+            .collect();
+        parts.sort_by(|(_, one), (_, other)| one.total_cmp(other));
+        let named: Vec<String> = parts
+            .iter()
+            .map(|(path, percent)| format!("{path} ({percent:.0} %)"))
+            .collect();
+        Some(format!(
+            "SQLite and the C library are not compared: the baseline was counted with others; of these paths only a part is: {}",
+            named.join(", ")
+        ))
+    }
 }
 
 impl fmt::Display for Table {
@@ -184,13 +214,13 @@ impl fmt::Display for Table {
                     (None, None)
                 },
             )?;
-            writeln!(f, "{}", judged.verdict.in_words())?;
+            match judged.percent_of_rust().filter(|_| !self.has_c) {
+                Some(percent) => writeln!(f, "{}, as far as compared: {percent:.0} %", judged.verdict.in_words())?,
+                None => writeln!(f, "{}", judged.verdict.in_words())?,
+            }
         }
-        if !self.has_c {
-            writeln!(
-                f,
-                "SQLite and the C library are not compared: the baseline was counted with others"
-            )?;
+        if let Some(left_out) = self.left_out() {
+            writeln!(f, "{left_out}")?;
         }
         Ok(())
     }
@@ -225,7 +255,8 @@ pub fn least(runs: &[BTreeMap<String, PerStep>]) -> BTreeMap<String, PerStep> {
 const MARGIN: f64 = 5.0;
 
 /// `judge` or `update`, the baseline's file, the Rust compiler, the other tools, the day, and a folder for each run, as
-/// [`callgrind::counted`] has them. Prints the table. The exit code is 1 where a path is not what it was.
+/// [`callgrind::counted`] has them. Prints the table, and says on standard error what was not compared. The exit code is 1 where
+/// a path is not what it was.
 ///
 /// # Errors
 /// Where nothing can be compared.
@@ -253,6 +284,9 @@ pub fn command(words: &[&str]) -> Result<ExitCode, Box<dyn Error>> {
     }
     let table = baseline()?.judge(&tools, &counted)?;
     print!("{table}");
+    if let Some(left_out) = table.left_out() {
+        eprintln!("ci/instructions: {left_out}");
+    }
     Ok(ExitCode::from(u8::from(!table.is_same())))
 }
 
@@ -321,6 +355,32 @@ mod tests {
         let table = baseline().judge(&other, &paths(&[("row", 100.0, 400.0)])).unwrap();
         assert!(table.to_string().contains("are not compared"));
         assert!(!table.to_string().contains("400"));
+    }
+
+    #[test]
+    fn what_was_compared_only_in_part_is_named() {
+        let baseline = Baseline {
+            paths: paths(&[("bit", 20.0, 20.0), ("row", 100.0, 400.0), ("scan", 10.0, 1000.0)]),
+            ..baseline()
+        };
+        let table = |tools: &Tools| baseline.judge(tools, &baseline.paths).unwrap();
+        assert_eq!(table(&tools()).left_out(), None);
+        let other = Tools {
+            c: "cc 13".to_owned(),
+            ..tools()
+        };
+        let table = table(&other);
+        assert!(
+            table.left_out().unwrap().ends_with(": scan (1 %), row (25 %)"),
+            "{table}"
+        );
+        let text = table.to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[1].starts_with("bit ") && lines[1].ends_with(" same"), "{table}");
+        assert!(
+            lines[2].starts_with("row ") && lines[2].ends_with(" same, as far as compared: 25 %"),
+            "{table}"
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod bootstrap;
 pub mod callgrind;
 pub mod instructions;
 pub mod latencies;
+pub mod machine;
 pub mod pairs;
 pub mod record;
 pub mod rivals;

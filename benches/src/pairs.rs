@@ -2,7 +2,8 @@
 //!
 //! Machines drift: another program wakes up, a clock changes. So the ways take turns, in rounds, each for a few
 //! milliseconds of its thread's own time, and the fastest round of each is compared. The baseline takes two turns in every
-//! round: how much it seems to differ from itself is what a figure is worth.
+//! round: how much it seems to differ from itself is what a figure is worth. Whose turn comes after whose is another in every
+//! round, or what one way leaves in the caches would always be found by the same other one.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use stockade_conformance::overhead::{Comparison, Figure, Size, WayTaken};
 
-use crate::bootstrap::{self, Resampled};
+use crate::bootstrap::{self, Resampled, fastest};
 
 /// How long one turn takes.
 const TURN: Duration = Duration::from_millis(2);
@@ -125,17 +126,25 @@ impl<'a> Pairs<'a> {
         });
         let times = counted.collect::<Result<Vec<u64>, String>>()?;
         let most = if once { 1 } else { ROUNDS };
-        let mut taken: Vec<Vec<f64>> = vec![Vec::new(); self.ways.len()];
-        let mut control = Vec::new();
-        while control.len() < most && (control.len() < LEAST_ROUNDS || begun.elapsed() < PATIENCE) {
-            for (((name, way), times), taken) in self.ways.iter_mut().zip(&times).zip(&mut taken) {
-                taken.push(turn(way, *times).ok_or_else(|| went_wrong(name))?);
+        // The last place is the control's.
+        let places = self.ways.len() + 1;
+        let mut taken: Vec<Vec<f64>> = vec![Vec::new(); places];
+        let mut rounds = 0;
+        while rounds < most && (rounds < LEAST_ROUNDS || begun.elapsed() < PATIENCE) {
+            for place in order(rounds, places) {
+                let number = if place + 1 == places { 0 } else { place };
+                let way = self
+                    .ways
+                    .get_mut(number)
+                    .zip(times.get(number))
+                    .zip(taken.get_mut(place));
+                if let Some((((name, way), times), taken)) = way {
+                    taken.push(turn(way, *times).ok_or_else(|| went_wrong(name))?);
+                }
             }
-            let Some(((name, way), times)) = self.ways.first_mut().zip(times.first()) else {
-                break;
-            };
-            control.push(turn(way, *times).ok_or_else(|| went_wrong(name))?);
+            rounds += 1;
         }
+        let control = taken.pop().unwrap_or_default();
         let named = self.ways.iter().zip(taken);
         Ok(Timed {
             title: self.title,
@@ -144,6 +153,19 @@ impl<'a> Pairs<'a> {
             ways: named.map(|((name, _), nanos)| Rounds { name, nanos }).collect(),
         })
     }
+}
+
+/// Who takes a turn when in a round, by their places: each round begins a place or two further on, and every second one goes
+/// backwards. So nobody comes after the same one more than half of the time, nor after itself.
+fn order(round: usize, places: usize) -> impl Iterator<Item = usize> {
+    (0..places).map(move |turn| {
+        let turn = if round.is_multiple_of(2) {
+            turn
+        } else {
+            places - 1 - turn
+        };
+        (round + round / 2 + turn) % places
+    })
 }
 
 fn went_wrong(name: &str) -> String {
@@ -225,15 +247,24 @@ pub fn mean_ratio(all: &[Timed], name: &str) -> Option<Figure> {
     }))
 }
 
-/// The largest of the ratios.
+/// The largest of the ratios: as large as any of them may be with its noise, and no smaller than each of them is in spite of it.
 #[must_use]
 pub fn worst_ratio(all: &[Timed], name: &str) -> Option<Figure> {
-    let ratios = all.iter().filter_map(|timed| timed.ratio(name));
-    ratios.max_by(|one, other| one.value.total_cmp(&other.value))
-}
-
-fn fastest(nanos: &[f64]) -> f64 {
-    nanos.iter().copied().fold(f64::INFINITY, f64::min)
+    let ratios: Vec<Figure> = all.iter().map(|timed| timed.ratio(name)).collect::<Option<_>>()?;
+    let largest = |of: fn(&Figure) -> f64| ratios.iter().map(of).fold(f64::NEG_INFINITY, f64::max);
+    let worst = ratios.iter().max_by(|one, other| one.value.total_cmp(&other.value))?;
+    let (lower, upper) = (
+        largest(|ratio| ratio.low - ratio.noise),
+        largest(|ratio| ratio.high + ratio.noise),
+    );
+    // What another's noise reaches beyond the worst one's is part of the interval.
+    let noise = worst.noise.min(worst.value - lower);
+    Some(Figure {
+        value: worst.value,
+        low: (lower + noise).min(worst.value),
+        high: (upper - noise).max(worst.value),
+        noise,
+    })
 }
 
 /// What this thread has had of a processor.
@@ -371,6 +402,88 @@ mod tests {
         let mean = mean_ratio(&both, "b").unwrap();
         assert!((mean.value - (1.5_f64 * 3.0).sqrt()).abs() < 1e-9, "{mean}");
         assert!((worst_ratio(&both, "b").unwrap().value - 3.0).abs() < 1e-9);
-        assert!(mean_ratio(&both, "c").is_none());
+        assert!(mean_ratio(&both, "c").is_none() && worst_ratio(&both, "c").is_none());
+    }
+
+    /// One way beside a baseline of 100, which is the control's time in its second turns.
+    fn beside(way: f64, control: f64) -> Timed {
+        let rounds = |name, nanos| Rounds {
+            name,
+            nanos: vec![nanos; 3],
+        };
+        Timed {
+            title: "made up".to_owned(),
+            size: None,
+            control: vec![control; 3],
+            ways: vec![rounds("a", 100.0), rounds("b", way)],
+        }
+    }
+
+    #[test]
+    fn the_worst_is_no_surer_than_a_noisy_one_just_below_it() {
+        let calm = beside(104.0, 100.0);
+        let alone = worst_ratio(std::slice::from_ref(&calm), "b").unwrap();
+        assert_eq!((alone.low, alone.high, alone.noise), (1.04, 1.04, 0.0));
+        // The second is 1.03, or 1.08 where the baseline is what its second turns say.
+        let noisy = worst_ratio(&[calm.clone(), beside(103.0, 95.37)], "b").unwrap();
+        assert!((noisy.value - 1.04).abs() < 1e-9, "{noisy:?}");
+        assert!(noisy.high + noisy.noise > 1.07, "{noisy:?}");
+        // Where it is the worst that is noisy, the calm one is still that large.
+        let other = worst_ratio(&[calm, beside(105.0, 100.0 * 1.05 / 1.02)], "b").unwrap();
+        assert!((other.value - 1.05).abs() < 1e-9, "{other:?}");
+        assert!((other.low - other.noise - 1.04).abs() < 1e-9, "{other:?}");
+        for figure in [alone, noisy, other] {
+            assert!(figure.is_sound(), "{figure:?}");
+        }
+    }
+
+    #[test]
+    fn everybody_has_one_turn_in_a_round_and_nobody_comes_after_the_same_one_always() {
+        for places in 3..=10 {
+            let mut after = vec![vec![0; places]; places];
+            let mut last = None;
+            for round in 0..LEAST_ROUNDS {
+                let turns: Vec<usize> = order(round, places).collect();
+                let mut sorted = turns.clone();
+                sorted.sort_unstable();
+                assert_eq!(sorted, (0..places).collect::<Vec<_>>(), "{turns:?}");
+                for turn in turns {
+                    if let Some(last) = last {
+                        let counts: &mut Vec<usize> = &mut after[turn];
+                        counts[last] += 1;
+                    }
+                    last = Some(turn);
+                }
+            }
+            for (place, counts) in after.iter().enumerate() {
+                assert_eq!(counts[place], 0, "{place} of {places} comes after itself");
+                let most = counts.iter().max().unwrap();
+                assert!(most * 2 <= LEAST_ROUNDS, "{place} of {places}: {counts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_controls_turns_are_no_ways_own() {
+        let calls = Cell::new(0_u32);
+        let timed = Pairs::of("told")
+            .repeated("baseline", |times| {
+                calls.set(calls.get() + 1);
+                Some(Duration::from_micros(times * u64::from(calls.get())))
+            })
+            .repeated("other", |times| Some(Duration::from_millis(times)))
+            .timed(true)
+            .unwrap();
+        let [baseline, other] = timed.ways.as_slice() else {
+            panic!("there are two ways");
+        };
+        assert_eq!(
+            (
+                baseline.nanos.as_slice(),
+                other.nanos.as_slice(),
+                timed.control.as_slice()
+            ),
+            (&[1e3][..], &[1e6][..], &[2e3][..])
+        );
     }
 }

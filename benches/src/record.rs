@@ -8,7 +8,9 @@ use std::{env, fs};
 use stockade_conformance::overhead::{Comparison, Figure, Host, Run, Size, Targets, WayTaken};
 use stockade_runtime::HostDatabase;
 
+use crate::machine::cores;
 use crate::pairs::Timed;
+use crate::rivals;
 
 /// The folder that figures are written to: `NAME.json` of each benchmark.
 const FOLDER: &str = "STOCKADE_BENCH_RUN";
@@ -114,7 +116,7 @@ fn host() -> Result<Host, String> {
         .unwrap_or_default();
     Ok(Host {
         processor: value_of(&processors, "model name").unwrap_or_default().to_owned(),
-        processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        processors: cores(),
         memory_bytes: kibibytes * 1024,
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
         is_optimised: !cfg!(debug_assertions),
@@ -141,6 +143,7 @@ fn versions() -> Result<BTreeMap<String, String>, String> {
     if let Some(stockade_runtime::SqlValue::Text(version)) = version {
         versions.insert("sqlite".to_owned(), version.clone());
     }
+    versions.extend(rivals::versions_in_python());
     Ok(versions)
 }
 

@@ -58,6 +58,13 @@ impl Overhead<'_> {
         verdicts.filter(|(_, verdict)| *verdict == wanted).count()
     }
 
+    /// In one word: whether every target is met, or one is missed, or not all of them have a verdict.
+    fn in_all(&self) -> Verdict {
+        let worst_first = [Verdict::Missed, Verdict::NotMeasured, Verdict::Unsure];
+        let found = worst_first.into_iter().find(|verdict| self.count(*verdict) > 0);
+        found.unwrap_or(Verdict::Met)
+    }
+
     fn summary(&self) -> String {
         format!(
             "{} targets met, {} missed, {} unsure, {} not measured",
@@ -71,7 +78,7 @@ impl Overhead<'_> {
     /// What was measured on, in one line.
     fn host(&self) -> String {
         let host = &self.run.host;
-        let gigabytes = (host.memory_bytes + (1 << 29)) >> 30;
+        let gigabytes = host.memory_bytes.saturating_add(1 << 29) >> 30;
         format!(
             "{}: {} x {}, {gigabytes} GiB, Linux {}",
             self.run.date, host.processors, host.processor, host.kernel

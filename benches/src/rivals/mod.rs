@@ -6,4 +6,4 @@ mod python;
 
 pub use interpreter::Interpreted;
 pub use policy::{Casbin, Cedar, CedarWish, Rego, round};
-pub use python::Peer;
+pub use python::{Peer, versions_in_python};

@@ -1,6 +1,7 @@
 //! What people reach for from Python, in a process of its own that times itself.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -69,9 +70,49 @@ impl Drop for Running {
     }
 }
 
+/// The versions of Python, of its own SQLite and of Extism; nothing where they are not installed.
+#[must_use]
+pub fn versions_in_python() -> BTreeMap<String, String> {
+    let said = Peer::start(&["versions"]).and_then(|peer| peer.answer().ok());
+    said.map_or_else(BTreeMap::new, |said| versions(&said))
+}
+
+/// `python 3.13.1, extism 1.1.1`, by name.
+fn versions(said: &str) -> BTreeMap<String, String> {
+    let named = said.split(", ").filter_map(|each| each.split_once(' '));
+    named
+        .map(|(name, version)| (name.to_owned(), version.to_owned()))
+        .collect()
+}
+
 fn installed() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
     let python = cache.join("stockade/subjects/benches/bin/python");
     python.exists().then_some(python)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_by_name() {
+        let versions = versions("python 3.13.1, python-sqlite3 3.45.2");
+        assert_eq!(versions.len(), 2);
+        assert_eq!(versions["python-sqlite3"], "3.45.2");
+    }
+
+    /// Where Python and Extism are installed, all of them say what they are.
+    #[test]
+    fn whatever_is_compared_in_python_has_a_version() {
+        let versions = versions_in_python();
+        let names: Vec<_> = versions.keys().map(String::as_str).collect();
+        let expected: &[&str] = if installed().is_some() {
+            &["extism", "extism-sys", "python", "python-sqlite3"]
+        } else {
+            &[]
+        };
+        assert_eq!(names, expected);
+    }
 }

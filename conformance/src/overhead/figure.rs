@@ -84,7 +84,10 @@ impl Figure {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         let all = [self.value, self.low, self.high, self.noise];
-        all.iter().all(|part| part.is_finite()) && self.low <= self.high && self.noise >= 0.0
+        all.iter().all(|part| part.is_finite())
+            && self.low <= self.value
+            && self.value <= self.high
+            && self.noise >= 0.0
     }
 }
 
@@ -128,7 +131,8 @@ mod tests {
                 value: f64::NAN,
                 ..sound
             },
-            Figure { low: 1.2, ..sound },
+            Figure { low: 1.05, ..sound },
+            Figure { high: 0.95, ..sound },
             Figure { noise: -0.1, ..sound },
             Figure {
                 high: f64::INFINITY,

@@ -42,7 +42,8 @@ pub struct Host {
     pub kernel: String,
     /// Whether it was a release build: any other says nothing of one that is used.
     pub is_optimised: bool,
-    /// Versions of Stockade, of the compiler, and of everything that was compared.
+    /// Versions of Stockade, of the compiler, of the crates that were compared, and of what was compared in Python, where that was
+    /// installed.
     pub versions: BTreeMap<String, String>,
 }
 
@@ -163,7 +164,7 @@ impl Run {
             return Err(malformed(format!("`{id}` cannot be {figure}")));
         }
         let targets = Targets::published().map_err(malformed)?;
-        let stranger = run.figures.keys().find(|id| targets.quantity(id).is_none());
+        let stranger = run.figures.keys().find(|id| !targets.knows(id));
         match stranger {
             Some(id) => Err(malformed(format!("`{id}` is no quantity of benches/targets.yaml"))),
             None => Ok(run),
@@ -186,9 +187,27 @@ impl Run {
                     return Err(RunError::Twice { name, what });
                 }
             }
+            let again = part.comparisons.iter().find(|comparison| merged.has_timed(comparison));
+            if let Some(Comparison { title, .. }) = again {
+                return Err(RunError::Twice {
+                    name,
+                    what: title.clone(),
+                });
+            }
             merged.comparisons.extend(part.comparisons);
         }
         Ok(merged)
+    }
+
+    fn has_timed(&self, this: &Comparison) -> bool {
+        let name = |comparison: &Comparison| {
+            (
+                comparison.bench.clone(),
+                comparison.title.clone(),
+                comparison.size.clone(),
+            )
+        };
+        self.comparisons.iter().any(|comparison| name(comparison) == name(this))
     }
 }
 
@@ -265,5 +284,31 @@ pub(super) mod tests {
         let twice = Run::merged(named([with("bound"), with("bound")]));
         assert!(matches!(twice, Err(RunError::Twice { .. })), "{twice:?}");
         assert_eq!(Run::merged([]), Err(RunError::Nothing));
+    }
+
+    #[test]
+    fn a_file_without_figures_is_given_once_too() {
+        let timed = |bench: &str, count| Run {
+            comparisons: vec![Comparison {
+                bench: bench.to_owned(),
+                title: "layer by layer".to_owned(),
+                size: Some(Size {
+                    count,
+                    of: "rows".to_owned(),
+                }),
+                ways: Vec::new(),
+                control_nanos: 1.0,
+            }],
+            ..run()
+        };
+        let merged = Run::merged(named([timed("layers", 1), timed("layers", 2), timed("sql", 1)])).unwrap();
+        assert_eq!(merged.comparisons.len(), 3);
+        assert_eq!(
+            Run::merged(named([timed("layers", 1), timed("sql", 1), timed("layers", 1)])),
+            Err(RunError::Twice {
+                name: "3.json".to_owned(),
+                what: "layer by layer".to_owned()
+            })
+        );
     }
 }

@@ -16,11 +16,7 @@ pub(super) fn page(overhead: &Overhead<'_>) -> String {
 
 fn write_page(text: &mut String, overhead: &Overhead<'_>) -> fmt::Result {
     page::begin(text, "overhead", "")?;
-    let class = if overhead.count(Verdict::Missed) > 0 {
-        "bad"
-    } else {
-        "good"
-    };
+    let class = class(overhead.in_all());
     writeln!(
         text,
         "<h1>Stockade: overhead</h1>\n<p class=\"{class}\">{}</p>\n<p class=\"facts\">{}</p>\n<p class=\"facts\">{}</p>",
@@ -36,6 +32,15 @@ fn write_page(text: &mut String, overhead: &Overhead<'_>) -> fmt::Result {
     comparisons(text, overhead)?;
     page::end(text);
     Ok(())
+}
+
+/// The colour of a verdict.
+const fn class(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Met => "good",
+        Verdict::Missed => "bad",
+        Verdict::Unsure | Verdict::NotMeasured => "unsure",
+    }
 }
 
 fn verdicts(text: &mut String, overhead: &Overhead<'_>) -> fmt::Result {
@@ -75,11 +80,7 @@ fn rows(text: &mut String, judged: &Judged<'_>) -> fmt::Result {
         let bar = judged.figure.map_or(String::new(), |figure| {
             chart::beside_target(figure, quantity.unit, target.bound)
         });
-        let class = match verdict {
-            Verdict::Met => "good",
-            Verdict::Missed => "bad",
-            Verdict::Unsure | Verdict::NotMeasured => "unsure",
-        };
+        let class = class(*verdict);
         writeln!(
             text,
             "<tr>{name}<td>{bar}</td><td class=\"number\">{}</td><td class=\"{class}\">{verdict}</td><td class=\"facts\">{}</td></tr>",

@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use stockade_policies::{Meter, Plan};
 use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, TypedFunc};
 
@@ -49,7 +50,7 @@ pub struct Governed {
 }
 
 impl Governed {
-    /// Compiles and links a module. The plan says whether its fuel is counted.
+    /// Validates, compiles and links a module. The plan says whether its fuel is counted.
     ///
     /// # Errors
     /// Where it is refused.
@@ -67,9 +68,13 @@ impl Governed {
             Way::Page => Stopping::Page,
             Way::Epoch => Stopping::Epoch,
         };
-        let program = Program::compile(binary, &gate, stopping)
+        let (program, _) = run::compile(binary, &gate, stopping)
             .map_err(said)?
             .map_err(|refusal| refusal.detail)?;
+        Self::linked(program, gate)
+    }
+
+    fn linked(program: Program, gate: Arc<Gate>) -> Result<Self> {
         let linker = linker::linker(&program.engine, &program.module, &gate, "main")
             .map_err(said)?
             .map_err(|refusal| refusal.detail)?;
@@ -140,7 +145,7 @@ impl GovernedInstance {
     }
 }
 
-/// The question that a host call asks: whether the guest may read the clock.
+/// The question that a host call asks: whether the guest may read the clock. What is granted once, a run remembers.
 pub struct Asked {
     gate: Gate,
     granted: Cell<Granted>,
@@ -156,7 +161,7 @@ impl Asked {
         }
     }
 
-    /// Asks as a host call of one run does, which may have asked before.
+    /// Asks as a host call of one run does: the plan the first time, and then what the run remembers.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
         let mut granted = self.granted.get();
@@ -201,6 +206,7 @@ impl Account {
 pub struct Kept {
     gate: Arc<Gate>,
     folder: PathBuf,
+    cache: ModuleCache,
     key: Key,
     artefact: Artefact,
 }
@@ -211,8 +217,8 @@ impl Kept {
     /// # Errors
     /// Where it is refused, or cannot be kept.
     pub fn new(binary: &[u8], plan: Plan, folder: &Path) -> Result<Self> {
-        let key = Key::new("", keep::fingerprint(&plan, Layers::ALL).map_err(said)?);
         let gate = Arc::new(Gate::new(plan, Layers::ALL, Box::new(())));
+        let key = Self::key(binary, &gate)?;
         let (program, counts) = run::compile(binary, &gate, Stopping::Page)
             .map_err(said)?
             .map_err(|refusal| refusal.detail)?;
@@ -224,6 +230,7 @@ impl Kept {
         Ok(Self {
             gate,
             folder,
+            cache,
             key,
             artefact,
         })
@@ -233,26 +240,62 @@ impl Kept {
         ModuleCache::open(folder, u64::MAX).map_err(said)
     }
 
-    /// Loads it and lets it go, as a worker does that is handed the code.
+    fn key(binary: &[u8], gate: &Gate) -> Result<Key> {
+        let sha256 = format!("{:x}", Sha256::digest(binary));
+        Ok(Key::new(
+            &sha256,
+            keep::fingerprint(gate.plan(), Layers::ALL).map_err(said)?,
+        ))
+    }
+
+    /// Loads it, as a worker does that is handed the code: it was found before.
     ///
     /// # Errors
     /// Where it cannot be loaded.
-    pub fn load(&self) -> Result<()> {
-        Self::loaded(&self.artefact, &self.gate)
+    pub fn load(&self) -> Result<Loaded<'_>> {
+        self.loaded(&self.artefact)
     }
 
-    /// The same for the first time in a process: the folder is opened, and the file read and authenticated.
+    /// The same where a request has brought the bytes again: by their digest the module is found in the cache's memory first.
+    ///
+    /// # Errors
+    /// Where these are not its bytes, or it cannot be loaded.
+    pub fn come_again(&self, binary: &[u8]) -> Result<Loaded<'_>> {
+        let key = Self::key(binary, &self.gate)?;
+        self.loaded(&self.cache.find(&key).ok_or("it is not there")?)
+    }
+
+    /// The same for the first time in a process, its digest known: the folder is opened, and the file read and authenticated.
     ///
     /// # Errors
     /// Where it cannot be loaded.
-    pub fn load_from_disk(&self) -> Result<()> {
-        let artefact = Self::opened(&self.folder)?.find(&self.key).ok_or("it is not there")?;
-        Self::loaded(&artefact, &self.gate)
+    pub fn load_from_disk(&self) -> Result<Loaded<'_>> {
+        self.loaded(&Self::opened(&self.folder)?.find(&self.key).ok_or("it is not there")?)
     }
 
-    fn loaded(artefact: &Artefact, gate: &Arc<Gate>) -> Result<()> {
-        let program = keep::load(artefact, gate).map_err(said)?;
-        program.map(drop).map_err(|refusal| refusal.detail)
+    fn loaded(&self, artefact: &Artefact) -> Result<Loaded<'_>> {
+        let program = keep::load(artefact, &self.gate).map_err(said)?;
+        let program = program.map_err(|refusal| refusal.detail)?;
+        Ok(Loaded {
+            program,
+            gate: &self.gate,
+        })
+    }
+}
+
+/// A module that was loaded, and is not linked yet.
+pub struct Loaded<'k> {
+    program: Program,
+    gate: &'k Arc<Gate>,
+}
+
+impl Loaded<'_> {
+    /// Links it: what it answers tells whether it is the module that was kept.
+    ///
+    /// # Errors
+    /// Where it is refused.
+    pub fn linked(self) -> Result<Governed> {
+        Governed::linked(self.program, Arc::clone(self.gate))
     }
 }
 
@@ -274,15 +317,19 @@ impl BareFile {
         Ok(Self { engine, path })
     }
 
-    /// Loads it and lets it go.
+    /// Loads it.
     ///
     /// # Errors
     /// Where wasmtime does not take it.
-    pub fn load(&self) -> Result<()> {
+    pub fn load(&self) -> Result<Bare> {
         #[expect(unsafe_code, reason = "wasmtime cannot tell its own code from a stranger's")]
         // SAFETY: `new` wrote it, and it is nobody else's: this is a measurement.
         let module = unsafe { Module::deserialize_file(&self.engine, &self.path) };
-        module.map(drop).map_err(said)
+        Ok(Bare {
+            engine: self.engine.clone(),
+            module: module.map_err(said)?,
+            stopped: Stopped::Never,
+        })
     }
 }
 
