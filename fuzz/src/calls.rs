@@ -192,7 +192,7 @@ mod tests {
     fn what_is_handed_over_can_be_given_back_once() {
         let query = [3_u32, 16, 12, 240, 244];
         // The first place that is given is 4096, of which an argument says the lower seventeen bits.
-        let give_back = [5_u32, 0x8000_0000 | 4096, 0, 0, 0];
+        let give_back = [5_u32, 0x8000_1000, 0, 0, 0];
         let input = |records: &[[u32; 5]]| {
             records
                 .iter()
@@ -206,7 +206,7 @@ mod tests {
             Class::Completed
         );
         // And while the host waits for another: 4097 is next, and one less is given back.
-        let odd = [11_u32, 0x8000_0000 | 4097, 0, 0, 0];
+        let odd = [11_u32, 0x8000_1001, 0, 0, 0];
         assert_eq!(run(&input(&[query, odd, query])).unwrap().class, Class::Completed);
         assert_ne!(
             run(&input(&[query, give_back, odd, query])).unwrap().class,

@@ -58,7 +58,7 @@ impl Covering {
         self.conditioned
             .iter()
             .filter(|policy| policies.policy(policy.id()).is_some())
-            .flat_map(|policy| policy.written_numbers())
+            .flat_map(Conditioned::written_numbers)
             .copied()
     }
 }

@@ -116,7 +116,7 @@ impl<'a> Scoped<'a> {
 fn asks_who(clause: &Clause) -> bool {
     let mut asks = false;
     visit(expr_of(clause), &mut |expr| {
-        asks |= matches!(expr, Expr::Var(Var::Principal))
+        asks |= matches!(expr, Expr::Var(Var::Principal));
     });
     asks
 }

@@ -2,10 +2,10 @@
 
 use libtest_mimic::Trial;
 use stockade_policies::{Meter, PolicyStore};
-use stockade_runtime::{Class, Event, HostDatabase, Outcome, Request, Runtime};
+use stockade_runtime::{Class, Event, HostDatabase, Outcome, Request, Runtime, SqlValue};
 use tempfile::TempDir;
 
-use crate::support::{ENDLESS, in_workers, named, only_notes, roomy, run, sql, wasm};
+use crate::support::{ENDLESS, in_workers, last_rows, named, only_notes, roomy, run, sql, wasm};
 
 pub fn trials() -> Vec<Trial> {
     named![
@@ -16,7 +16,29 @@ pub fn trials() -> Vec<Trial> {
         a_refused_guest_has_its_refusal_last,
         a_guest_that_completed_has_no_refusal,
         a_script_keeps_what_it_had_before_it_was_stopped,
+        an_explanation_has_no_address,
     ]
+}
+
+/// SQLite's own says where the process has its memory.
+fn an_explanation_has_no_address() {
+    const EXPLAINED: &str = "explain select name from pragma_table_info('sqlite_schema')";
+    let told = |rows: &[Vec<SqlValue>]| {
+        let texts = rows.iter().flatten().filter_map(|value| match value {
+            SqlValue::Text(text) => Some(text.clone()),
+            _ => None,
+        });
+        texts.filter(|text| text.starts_with("vtab")).collect::<Vec<_>>()
+    };
+    let folder = TempDir::new().unwrap();
+    let bare = HostDatabase::open(folder.path().join("new.db"))
+        .and_then(|database| database.compile(EXPLAINED)?.run())
+        .unwrap();
+    let address = told(&bare[0].rows);
+    assert!(address[0].len() > "vtab:1234".len(), "{address:?}");
+    for runtime in [in_workers(roomy(&[])), Runtime::in_process(roomy(&[]))] {
+        assert_eq!(told(last_rows(&run(&runtime, &sql(EXPLAINED)))), ["vtab"]);
+    }
 }
 
 /// Ordinary guests and what becomes of them.
