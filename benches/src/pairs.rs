@@ -126,7 +126,7 @@ impl<'a> Pairs<'a> {
         });
         let times = counted.collect::<Result<Vec<u64>, String>>()?;
         let most = if once { 1 } else { ROUNDS };
-        // The last place is the control's.
+        // The last place is the control's, the others are the ways'.
         let places = self.ways.len() + 1;
         let mut taken: Vec<Vec<f64>> = vec![Vec::new(); places];
         let mut rounds = 0;
@@ -155,16 +155,22 @@ impl<'a> Pairs<'a> {
     }
 }
 
-/// Who takes a turn when in a round, by their places: each round begins a place or two further on, and every second one goes
-/// backwards. So nobody comes after the same one more than half of the time, nor after itself.
+/// Who takes a turn when in a round, by their places: they sit in a ring, each round begins one or two further on, and every second
+/// one goes backwards. So nobody comes after the same one more than half of the time. The control, who has the last place, sits
+/// across from the first way, which it is: where there are three or more ways it never comes after itself within a round.
 fn order(round: usize, places: usize) -> impl Iterator<Item = usize> {
+    let across = places / 2;
     (0..places).map(move |turn| {
         let turn = if round.is_multiple_of(2) {
             turn
         } else {
             places - 1 - turn
         };
-        (round + round / 2 + turn) % places
+        match (round + round / 2 + turn) % places {
+            seat if seat < across => seat,
+            seat if seat == across => places - 1,
+            seat => seat - 1,
+        }
     })
 }
 
@@ -460,6 +466,12 @@ mod tests {
                 let most = counts.iter().max().unwrap();
                 assert!(most * 2 <= LEAST_ROUNDS, "{place} of {places}: {counts:?}");
             }
+            let control = places - 1;
+            let after_itself = after[0][control] + after[control][0];
+            assert!(
+                places == 3 || after_itself * 5 <= LEAST_ROUNDS,
+                "{places}: {after_itself}"
+            );
         }
     }
 

@@ -3,7 +3,7 @@
 //! [`judge`] holds a run against its case. [`laws`] hold for any guest at all, so fuzzing uses them too.
 
 use stockade_policies::{Action, Bound, Meter, Plan};
-use stockade_runtime::{Class, Event, KILL_GRACE, Layer, Outcome, Product, SqlValue, WORKER_MEMORY};
+use stockade_runtime::{Class, Event, KILL_GRACE, Layer, Outcome, Product, SqlValue, StatementResult, WORKER_MEMORY};
 
 use crate::case::{Attack, Benign, Case, Expected, Kind, Regression};
 use crate::effect::Sighting;
@@ -130,7 +130,6 @@ pub fn laws(plan: &Plan, outcome: &Outcome) -> Faults {
     let checks = [
         admitted_first(outcome),
         nothing_granted_nowhere(plan, outcome),
-        somebody_was_asked(outcome),
         nothing_after_a_refusal(outcome),
         a_refusal_has_its_reason(outcome),
         a_denial_ends_the_guest(outcome),
@@ -167,11 +166,17 @@ fn nothing_granted_nowhere(plan: &Plan, outcome: &Outcome) -> Option<String> {
     })
 }
 
-/// SQLite asks about every statement. Where the trail was too short for everything, it says so.
-fn somebody_was_asked(outcome: &Outcome) -> Option<String> {
+/// What holds besides, where the authorizer is in force: rows that came back and rows that were changed are those of statements that
+/// somebody was asked about. SQLite does not ask about those that do nothing (`drop table if exists`), and not about every
+/// explanation. Where the trail was too short for everything, it says so.
+#[must_use]
+pub fn was_asked(outcome: &Outcome) -> Option<String> {
+    let is_explanation = |statement: &StatementResult| statement.columns.iter().any(|name| name == "opcode");
+    let did_something =
+        |statement: &StatementResult| statement.changes > 0 || !statement.rows.is_empty() && !is_explanation(statement);
     let is_asked = |event: &Event| matches!(event, Event::Decided { .. });
     let has_asked = outcome.trail.dropped() > 0 || outcome.trail.events().iter().any(is_asked);
-    (!has_asked && !outcome.product.statements.is_empty())
+    (!has_asked && outcome.product.statements.iter().any(did_something))
         .then(|| "a statement ran that nobody was asked about".to_owned())
 }
 
@@ -418,7 +423,16 @@ mod tests {
         let outcome = outcome_of("select 1");
         let mut events = outcome.trail.events().to_vec();
         events.retain(|event| !matches!(event, Event::Decided { .. }));
-        assert_breaks(&with_events(outcome, events), "nobody was asked about");
+        assert_eq!(was_asked(&outcome), None);
+        assert!(was_asked(&with_events(outcome, events)).is_some());
+        for script in [
+            "drop table if exists nope",
+            "reindex nocase",
+            "explain vacuum",
+            "create table t(x); insert into t values (1)",
+        ] {
+            assert_eq!(was_asked(&outcome_of(script)), None, "{script}");
+        }
     }
 
     #[test]

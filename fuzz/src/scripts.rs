@@ -200,7 +200,8 @@ impl World {
         };
         assert_ne!(outcome.class, Class::HostInternal, "{}\n{scripts:?}", outcome.detail);
         if self.layers == Layers::ALL {
-            let faults = oracle::laws(&self.plan, &outcome);
+            let mut faults = oracle::laws(&self.plan, &outcome);
+            faults.extend(oracle::was_asked(&outcome));
             assert!(faults.is_empty(), "{}\n{scripts:?}", faults.join("\n"));
         }
         outcome
