@@ -48,17 +48,20 @@ impl Folder {
     }
 }
 
-/// Runs a shell script in a folder that has a file system of its own, `small/`, with 256 KiB, in a mount
-/// namespace that is gone with it. `policyctl` is `$0`.
+/// Runs a shell script in a folder that has a file system of its own, `small/`, with 256 KiB. `policyctl` is `$0`.
 pub fn on_a_small_file_system(folder: &Folder, script: &str) -> Ran {
     fs::create_dir_all(folder.path("small")).unwrap();
-    let script = format!("mount -t tmpfs -o size=256k none small && {script}");
+    with_mounts(folder, &format!("mount -t tmpfs -o size=256k none small && {script}"))
+}
+
+/// Runs a shell script that may mount what it likes, in a mount namespace that is gone with it. `policyctl` is `$0`.
+pub fn with_mounts(folder: &Folder, script: &str) -> Ran {
     #[expect(
         clippy::disallowed_methods,
         reason = "a namespace of mounts is had by starting a program in one"
     )]
     let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
         .arg(env!("CARGO_BIN_EXE_policyctl"))
         .current_dir(folder.path("."))
         .env("NO_COLOR", "1")

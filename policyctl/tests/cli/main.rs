@@ -10,6 +10,7 @@ mod documented;
 mod file_systems;
 mod folder;
 mod leftovers;
+mod machines;
 mod module_cache;
 mod overhead;
 mod policy_tests;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use rusqlite::{Connection, ffi};
+use stockade_policies::{Action, Resource, SqlAction};
 
 use super::answers::{Answers, Report};
 use super::authorizer::{self, Reported};
@@ -19,6 +20,7 @@ use super::statement::Statement;
 use super::unreported::{Replacing, Told};
 use crate::deadline::Deadline;
 use crate::gate::{Allowed, Gate};
+use crate::layer::Layer;
 use crate::outcome::Refusal;
 use crate::trail::Trail;
 
@@ -223,6 +225,18 @@ impl Hooks {
         self.write_allowed();
         let why = "rows come in its order, by an index: write `not indexed` after the table";
         Some(authorizer::deny_told(&self.gate, column, why))
+    }
+
+    /// Why a statement may not be explained, if it may not: SQLite asks nobody about what an explanation tells.
+    pub(super) fn explanation_refusal(&self) -> Option<Refusal> {
+        let schema = Resource::column("main", "sqlite_master", "sql");
+        let is_theirs = self.gate.would_allow(Action::Sql(SqlAction::Read), &schema, &[]);
+        if is_theirs || !self.gate.has(Layer::Authorizer) {
+            return None;
+        }
+        self.write_allowed();
+        let why = "an explanation has the texts of triggers, views and checks in it, and the names of indexes";
+        Some(authorizer::deny_told(&self.gate, &schema, why))
     }
 
     /// Forgets what was allowed before.

@@ -352,6 +352,7 @@ impl Session {
                 continue;
             };
             let ended = if self.is_as_asked() {
+                self.ask_about_explanation(&statement)?;
                 self.ask_about_order(
                     &statement,
                     script.get(text.start..text.start + length).unwrap_or_default(),

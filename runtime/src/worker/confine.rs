@@ -64,6 +64,7 @@ impl Confinement {
         if fs::read_dir("/proc/self/task")?.count() != 1 {
             return Err(io::Error::other("another thread runs that rules would not cover"));
         }
+        has_randomness()?;
         read_ahead();
         if self.landlock {
             landlock::restrict()?;
@@ -73,6 +74,21 @@ impl Confinement {
         }
         Ok(())
     }
+}
+
+/// SQLite seeds its random numbers from this file, and without it from the time: then who knows when a worker started could guess
+/// them.
+fn has_randomness() -> io::Result<()> {
+    let file = "/dev/urandom";
+    let error = match fs::File::open(file) {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    let mend = "without it guests could guess each other's random numbers; mount `/dev` with it";
+    Err(io::Error::new(
+        error.kind(),
+        format!("`{file}` cannot be opened: {error}; {mend}"),
+    ))
 }
 
 /// Reads what libraries would read later from files, and has SQLite ask for the rest.

@@ -70,6 +70,15 @@ impl Session {
         Ok((self.seen(connection)?, refusal))
     }
 
+    /// Asks about what an explanation tells, where the statement is one.
+    pub(super) fn ask_about_explanation(&self, statement: &Statement) -> Result<(), Stop> {
+        let refusal = statement
+            .is_explain()
+            .then(|| self.hooks.explanation_refusal())
+            .flatten();
+        refusal.map_or(Ok(()), |refusal| Err(Stop::Refused(refusal)))
+    }
+
     /// Asks about the order in which rows will be read, where an index could tell of what may not be.
     pub(super) fn ask_about_order(&self, statement: &Statement, text: &str) -> Result<(), Stop> {
         if statement.is_explain() || !self.hooks.expects_order() {
