@@ -80,9 +80,8 @@ impl Confinement {
 /// them.
 fn has_randomness() -> io::Result<()> {
     let file = "/dev/urandom";
-    let error = match fs::File::open(file) {
-        Ok(_) => return Ok(()),
-        Err(error) => error,
+    let Err(error) = fs::File::open(file) else {
+        return Ok(());
     };
     let mend = "without it guests could guess each other's random numbers; mount `/dev` with it";
     Err(io::Error::new(

@@ -5,6 +5,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
+/// The only variable of a worker, so that SQLite's `localtime` does not tell a guest where the host is.
+pub(super) const TIME_ZONE: (&str, &str) = ("TZ", "UTC0");
+
 /// Starts this executable again, with these sockets and nothing else.
 ///
 /// The link stays valid where the file was replaced meanwhile: supervisor and worker are always the same build.
@@ -16,8 +19,7 @@ pub(super) fn again(role: &str, input: UnixStream, output: OwnedFd, error: Stdio
     Command::new("/proc/self/exe")
         .args([role, &std::process::id().to_string()])
         .env_clear()
-        // Where the host is, no guest is told: `localtime` is the time that everybody knows.
-        .env("TZ", "UTC0")
+        .env(TIME_ZONE.0, TIME_ZONE.1)
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(input)))
         .stdout(Stdio::from(output))
