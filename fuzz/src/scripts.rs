@@ -533,10 +533,7 @@ mod tests {
             "insert into staff(secret) values ('c5a41d8e-is-ada')",
             "select name from staff where secret = 'c5a41d8e-is-ada'",
         ] {
-            let mut pair = Pair::new("trusted", Some(Layer::Authorizer));
-            let play = std::panic::AssertUnwindSafe(|| pair.play(script.to_owned()));
-            let found = std::panic::catch_unwind(play).unwrap_err();
-            let message = found.downcast_ref::<String>().unwrap();
+            let message = what_is_said_of(&mut Pair::new("trusted", Some(Layer::Authorizer)), script);
             assert!(
                 message.starts_with("a secret is told without `authorizer`"),
                 "{script}: {message}"
@@ -544,13 +541,17 @@ mod tests {
         }
     }
 
+    fn what_is_said_of(pair: &mut Pair, script: &str) -> String {
+        let play = std::panic::AssertUnwindSafe(|| pair.play(script.to_owned()));
+        let found = std::panic::catch_unwind(play).unwrap_err();
+        found.downcast_ref::<String>().unwrap().clone()
+    }
+
     #[test]
     fn what_scripts_tell_together_is_noticed() {
         let mut pair = Pair::new("trusted", Some(Layer::Authorizer));
         pair.play("create table copy as select secret from staff".to_owned());
-        let play = std::panic::AssertUnwindSafe(|| pair.play("select * from copy".to_owned()));
-        let found = std::panic::catch_unwind(play).unwrap_err();
-        let message = found.downcast_ref::<String>().unwrap();
+        let message = what_is_said_of(&mut pair, "select * from copy");
         assert!(
             message.contains("copy as select secret from staff\n-- and then\nselect * from copy"),
             "{message}"
