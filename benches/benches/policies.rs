@@ -1,6 +1,7 @@
 //! What policies cost: a bit, a bound, a question, a plan, a check; and the same questions put to other engines.
 //!
-//! Everything is timed in turns within one run (`stockade_benches::pairs`); `targets.yaml` says what is promised.
+//! Everything is timed in turns (`stockade_benches::pairs`), in several processes (`stockade_benches::processes`);
+//! `targets.yaml` says what is promised.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -8,6 +9,7 @@ use std::hint::black_box;
 
 use cedar_policy::{PolicySet, Schema, ValidationMode, Validator};
 use stockade_benches::pairs::Pairs;
+use stockade_benches::processes::in_several;
 use stockade_benches::record::Record;
 use stockade_benches::rivals::{Casbin, Cedar, Rego, round};
 use stockade_benches::synthetic::{self, Wish, wishes};
@@ -17,10 +19,8 @@ use stockade_policies::{
 
 const SCHEMA: &str = include_str!("../../policies/schema.cedarschema");
 
-fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
-    let mut record = Record::of("policies")?;
-    measure(&mut record).map_err(|error| error.to_string())?;
-    record.finish()
+fn main() -> Result<(), Box<dyn Error>> {
+    in_several("policies", measure)
 }
 
 fn measure(record: &mut Record) -> Result<(), Box<dyn Error>> {
@@ -76,7 +76,7 @@ fn known_answers(record: &mut Record) -> Result<(), Box<dyn Error>> {
         .way("a bit", || {
             black_box(black_box(&plan).bit(black_box(Action::Sql(SqlAction::Detach)))).is_some()
         })
-        .timed(record.is_once())?;
+        .timed(record.effort())?;
     record.timed(&timed);
     record.figure("bound", timed.over("a bound"));
     record.figure("bit", timed.over("a bit"));
@@ -151,7 +151,7 @@ fn engines(rules: usize, record: &mut Record) -> Result<(), Box<dyn Error>> {
             let wish = casbin_wishes.get(next() % casbin_wishes.len());
             black_box(wish.map(|wish| casbin.allows(wish))).is_some()
         })
-        .timed(record.is_once())?;
+        .timed(record.effort())?;
     record.timed(&timed);
     if rules == 200 {
         record.figure("residual", timed.ratio("a plan, question never asked before"));
@@ -173,7 +173,7 @@ fn compiling(record: &mut Record) -> Result<(), Box<dyn Error>> {
             let sha256 = format!("{:064x}", turn.replace(turn.get() + 1));
             loaded.plan(&Principal::module(&sha256, "p3")).is_ok()
         })
-        .timed(record.is_once())?;
+        .timed(record.effort())?;
     record.timed(&timed);
     record.figure("plan", timed.nanos("a module never seen before"));
     record.figure("plan-named", timed.nanos("a module that an entity names"));
@@ -192,7 +192,7 @@ fn compiling(record: &mut Record) -> Result<(), Box<dyn Error>> {
         .way_of_all_threads("check", || {
             check(&sources, Stock::Without).profiles.len() == synthetic::PROFILES
         })
-        .timed(record.is_once())?;
+        .timed(record.effort())?;
     record.timed(&timed);
     record.figure("check", timed.ratio("check"));
     Ok(())
@@ -214,7 +214,7 @@ fn growing(policies: usize, record: &mut Record) -> Result<(), Box<dyn Error>> {
             let sha256 = format!("{:064x}", turn.replace(turn.get() + 1));
             loaded.plan(&Principal::module(&sha256, "p3")).is_ok()
         })
-        .timed(record.is_once())?;
+        .timed(record.effort())?;
     record.timed(&timed);
     Ok(())
 }

@@ -141,7 +141,7 @@ fn typical_script(record: &mut Record) -> Result<(), Failure> {
         .way_by_clock("in a worker, which opens the database", || {
             is_completed(&in_a_worker(next()))
         })
-        .timed(record.is_once())?;
+        .timed(record.effort())?;
     record.timed(&timed);
     record.figure("day-session", timed.ratio("in process, in a session"));
     record.figure("day-worker", timed.ratio("in a worker, which opens the database"));
@@ -168,7 +168,7 @@ fn typical_module(record: &mut Record) -> Result<(), Failure> {
         })
         .way_by_clock("in process", || is_completed(&inside.run(&request)))
         .way_by_clock("in a worker", || is_completed(&outside.run(&request)))
-        .timed(record.is_once())?;
+        .timed(record.effort())?;
     record.timed(&timed);
     record.figure("typical-module", timed.ratio("in a worker"));
     Ok(())

@@ -1,7 +1,8 @@
 //! What the fence costs SQL in process: a session beside plain SQLite, compiled by the same calls and handing back the same
 //! rows.
 //!
-//! Everything is timed in turns within one run (`stockade_benches::pairs`); `targets.yaml` says what is promised.
+//! Everything is timed in turns (`stockade_benches::pairs`), in several processes (`stockade_benches::processes`);
+//! `targets.yaml` says what is promised.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use stockade_benches::completed;
 use stockade_benches::pairs::Pairs;
+use stockade_benches::processes::in_several;
 use stockade_benches::record::Record;
 use stockade_benches::rivals::Peer;
 use stockade_benches::synthetic::NOTES;
@@ -27,10 +29,8 @@ const POLICIES: &str = r#"
       unless { context.count <= 0 };
 "#;
 
-fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
-    let mut record = Record::of("sql")?;
-    measure(&mut record).map_err(|error| error.to_string())?;
-    record.finish()
+fn main() -> Result<(), Box<dyn Error>> {
+    in_several("sql", measure)
 }
 
 fn measure(record: &mut Record) -> Result<(), Box<dyn Error>> {
@@ -136,7 +136,7 @@ impl Bench {
             same_in_python(python, &bare.rows("select body from notes where id = 1")?)?;
             pairs = pairs.repeated("Python's sqlite3", |times| python.repeat(times));
         }
-        let timed = pairs.timed(record.is_once())?;
+        let timed = pairs.timed(record.effort())?;
         record.timed(&timed);
         record.figure("prepared", timed.ratio("governed"));
         Ok(())
@@ -163,7 +163,7 @@ impl Bench {
             same_in_python(python, &bare.rows(script)?)?;
             pairs = pairs.repeated("Python's sqlite3", |times| python.repeat(times));
         }
-        let timed = pairs.timed(record.is_once())?;
+        let timed = pairs.timed(record.effort())?;
         record.timed(&timed);
         record.figure(id, timed.ratio("governed"));
         Ok(())
@@ -201,7 +201,7 @@ impl Bench {
         }
         let timed = pairs
             .way("every layer", || completed(&all.run(&text())))
-            .timed(record.is_once())?;
+            .timed(record.effort())?;
         record.timed(&timed);
         Ok(())
     }
@@ -223,7 +223,7 @@ impl Bench {
                 let session = self.runtime.open("bench", Some(&self.path));
                 completed(&session.and_then(|mut session| session.run(script)))
             })
-            .timed(record.is_once())?;
+            .timed(record.effort())?;
         record.timed(&timed);
         Ok(())
     }
@@ -238,7 +238,7 @@ impl Bench {
             .sized(rows, "rows")
             .way("bare", || compiled.borrow_mut().run().is_ok())
             .way("governed", || completed(&session.borrow_mut().run(&script)))
-            .timed(record.is_once())?;
+            .timed(record.effort())?;
         record.timed(&timed);
         Ok(())
     }

@@ -2,18 +2,20 @@
 //! buffer.
 //!
 //! The kernels are real code, compiled once (`benches/kernels`), and every way must get the same answer out of them before any
-//! is timed. Everything is timed in turns within one run (`stockade_benches::pairs`); `targets.yaml` says what is promised.
+//! is timed. Everything is timed in turns (`stockade_benches::pairs`), in several processes (`stockade_benches::processes`);
+//! `targets.yaml` says what is promised.
 
 use std::cell::RefCell;
 use std::error::Error;
 use std::hint::black_box;
 
 use stockade_benches::pairs::{Pairs, mean_ratio, worst_ratio};
+use stockade_benches::processes::in_several;
 use stockade_benches::record::Record;
 use stockade_benches::rivals::{Interpreted, Peer};
 use stockade_policies::{Plan, PolicyStore, Principal, Source, SourceKind, Stock};
 use stockade_runtime::measure::{Account, Asked, Bare, BareFile, Governed, Kept, Stopped, Way};
-use stockade_runtime::{Layer, Layers};
+use stockade_runtime::{Layer, Layers, Module};
 
 /// Kernels by name.
 const KERNELS: &[(&str, &[u8])] = &[
@@ -46,10 +48,8 @@ const COUNTED: &str = r#"
 forbid (principal, action == Action::"burnFuel", resource) unless { context.ops <= 1000000000000 };
 "#;
 
-fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
-    let mut record = Record::of("wasm")?;
-    measure(&mut record).map_err(|error| error.to_string())?;
-    record.finish()
+fn main() -> Result<(), Box<dyn Error>> {
+    in_several("wasm", measure)
 }
 
 fn measure(record: &mut Record) -> Result<(), Box<dyn Error>> {
@@ -116,7 +116,7 @@ fn kernels(record: &mut Record) -> Result<(), Box<dyn Error>> {
             .way(WAYS[0], || work(&page))
             .way(WAYS[1], || work(&epoch))
             .way(WAYS[2], || work(&fuel))
-            .timed(record.is_once())?;
+            .timed(record.effort())?;
         record.timed(&timed);
         all.push(timed);
     }
@@ -180,7 +180,7 @@ fn rivals(record: &mut Record) -> Result<(), Box<dyn Error>> {
             }
             pairs = pairs.repeated("Extism, called from Python", |times| extism.repeat(times));
         }
-        record.timed(&pairs.timed(record.is_once())?);
+        record.timed(&pairs.timed(record.effort())?);
     }
     Ok(())
 }
@@ -216,7 +216,7 @@ fn layers(record: &mut Record) -> Result<(), Box<dyn Error>> {
         }
         let timed = pairs
             .way("every layer", || all.work(TURNS).is_ok())
-            .timed(record.is_once())?;
+            .timed(record.effort())?;
         record.timed(&timed);
     }
     Ok(())
@@ -246,7 +246,7 @@ fn sizes(record: &mut Record) -> Result<(), Box<dyn Error>> {
                 Governed::new(binary, plan.clone(), Way::Page).is_ok()
             })
             .way("from the module cache", || kept.load().is_ok())
-            .timed(record.is_once())?;
+            .timed(record.effort())?;
         record.timed(&timed);
     }
     Ok(())
@@ -255,31 +255,42 @@ fn sizes(record: &mut Record) -> Result<(), Box<dyn Error>> {
 /// The one that is nearest to a megabyte.
 const LARGEST: &[u8] = include_bytes!("../kernels/modules/patterns.wasm");
 
-/// A module from the cache: its code alone, and with all that is done when a request brings its bytes again.
+/// A module from the cache: its code alone, and with all that is done when a request brings it again.
 fn loads(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let bare = BareFile::new(LARGEST, &folder.path().join("bare"))?;
     let kept = Kept::new(LARGEST, plan("")?, &folder.path().join("kept"))?;
     let answer = bare.load()?.start()?.work(1)?;
-    for loaded in [kept.load()?, kept.come_again(LARGEST)?, kept.load_from_disk()?] {
+    let module = Module::from(LARGEST);
+    for loaded in [kept.load()?, kept.come_again(&module)?, kept.load_from_disk()?] {
         same(&loaded.linked()?.start()?.work(1)?, &answer, "a module that was loaded")?;
     }
-    if kept.come_again(SMALLEST).is_ok() {
+    if kept.come_again(&Module::from(SMALLEST)).is_ok() {
         return Err("a module is loaded for another's bytes".into());
     }
     let timed = Pairs::of("a module of 0.8 MB that was compiled before")
         .way("bare wasmtime, from a file", || bare.load().is_ok())
         .way("from the cache", || kept.load().is_ok())
+        .way("from the cache, for a module that was kept too", || {
+            kept.come_again(black_box(&module)).is_ok()
+        })
         .way("from the cache, by the bytes of a request", || {
-            kept.come_again(black_box(LARGEST)).is_ok()
+            kept.come_again(&Module::from(black_box(LARGEST))).is_ok()
         })
         .way("from the cache, the first time in a process", || {
             kept.load_from_disk().is_ok()
         })
-        .timed(record.is_once())?;
+        .timed(record.effort())?;
     record.timed(&timed);
     record.figure("load", timed.nanos("from the cache"));
-    record.figure("comes-again", timed.nanos("from the cache, by the bytes of a request"));
+    record.figure(
+        "comes-again",
+        timed.nanos("from the cache, for a module that was kept too"),
+    );
+    record.figure(
+        "comes-as-bytes",
+        timed.nanos("from the cache, by the bytes of a request"),
+    );
     Ok(())
 }
 
@@ -301,7 +312,7 @@ fn instances(record: &mut Record) -> Result<(), Box<dyn Error>> {
         .way("governed", || {
             governed.start().and_then(|mut instance| instance.work(0)).is_ok()
         })
-        .timed(record.is_once())?;
+        .timed(record.effort())?;
     record.timed(&timed);
     record.figure("instance", timed.ratio("governed"));
     Ok(())
@@ -319,7 +330,7 @@ fn questions(record: &mut Record) -> Result<(), Box<dyn Error>> {
             true
         })
         .way("asked again", || black_box(&asked).is_allowed())
-        .timed(record.is_once())?;
+        .timed(record.effort())?;
     record.timed(&timed);
     record.figure("capability", timed.over("asked again"));
     Ok(())
@@ -342,7 +353,7 @@ fn pointers(record: &mut Record) -> Result<(), Box<dyn Error>> {
             bare.read(black_box(1024), black_box(64)).is_ok()
         })
         .way("the bridge", || governed.read(black_box(1024), black_box(64)).is_ok())
-        .timed(record.is_once())?;
+        .timed(record.effort())?;
     record.timed(&timed);
     record.figure("pointer", timed.over("the bridge"));
     Ok(())
@@ -377,7 +388,7 @@ fn allocations(record: &mut Record) -> Result<(), Box<dyn Error>> {
         })
         .way(PLACES[0].1, || keep(PLACES[0].2))
         .way(PLACES[1].1, || keep(PLACES[1].2))
-        .timed(record.is_once())?;
+        .timed(record.effort())?;
     record.timed(&timed);
     for (target, way, _) in PLACES {
         record.figure(target, timed.over(way));

@@ -6,6 +6,7 @@ pub mod instructions;
 pub mod latencies;
 pub mod machine;
 pub mod pairs;
+pub mod processes;
 pub mod record;
 pub mod rivals;
 pub mod synthetic;

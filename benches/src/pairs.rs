@@ -5,13 +5,13 @@
 //! round: how much it seems to differ from itself is what a figure is worth. Whose turn comes after whose is another in every
 //! round, or what one way leaves in the caches would always be found by the same other one.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use stockade_conformance::overhead::{Comparison, Figure, Size, WayTaken};
 
 use crate::bootstrap::{self, Resampled, fastest};
+use crate::processes::PROCESSES;
 
 /// How long one turn takes.
 const TURN: Duration = Duration::from_millis(2);
@@ -21,6 +21,28 @@ const ROUNDS: usize = 200;
 const LEAST_ROUNDS: usize = 20;
 /// How long all rounds should take together.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How much is done for a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Each way runs a single time: it works, and the figures mean nothing.
+    Once,
+    /// As many rounds as a figure takes.
+    Whole,
+    /// One process's part of them, where several measure the same: [`crate::processes`].
+    Part,
+}
+
+impl Effort {
+    /// The least rounds and the most, and how long they should take together.
+    fn rounds(self) -> (usize, usize, Duration) {
+        match self {
+            Self::Once => (1, 1, Duration::ZERO),
+            Self::Whole => (LEAST_ROUNDS, ROUNDS, PATIENCE),
+            Self::Part => (LEAST_ROUNDS / PROCESSES, ROUNDS / 2, PATIENCE / 4),
+        }
+    }
+}
 
 /// One way: does it so many times, and says how long that took; nothing where it went wrong, since a refusal is quick.
 type Way<'a> = Box<dyn FnMut(u64) -> Option<Duration> + 'a>;
@@ -114,23 +136,26 @@ impl<'a> Pairs<'a> {
         self
     }
 
-    /// Lets everybody take turns. With `once`, each way runs a single time and the figures mean nothing.
+    /// Lets everybody take turns.
     ///
     /// # Errors
     /// Where a way went wrong, whenever it did: there is nothing to compare then.
-    pub fn timed(mut self, once: bool) -> Result<Timed, String> {
+    pub fn timed(mut self, effort: Effort) -> Result<Timed, String> {
         let begun = Instant::now();
         let counted = self.ways.iter_mut().map(|(name, way)| {
-            let times = if once { Some(1) } else { times_in_a_turn(way) };
+            let times = match effort {
+                Effort::Once => Some(1),
+                Effort::Whole | Effort::Part => times_in_a_turn(way),
+            };
             times.ok_or_else(|| went_wrong(name))
         });
         let times = counted.collect::<Result<Vec<u64>, String>>()?;
-        let most = if once { 1 } else { ROUNDS };
+        let (least, most, patience) = effort.rounds();
         // The last place is the control's, the others are the ways'.
         let places = self.ways.len() + 1;
         let mut taken: Vec<Vec<f64>> = vec![Vec::new(); places];
         let mut rounds = 0;
-        while rounds < most && (rounds < LEAST_ROUNDS || begun.elapsed() < PATIENCE) {
+        while rounds < most && (rounds < least || begun.elapsed() < patience) {
             for place in order(rounds, places) {
                 let number = if place + 1 == places { 0 } else { place };
                 let way = self
@@ -291,27 +316,6 @@ fn turn(way: &mut Way<'_>, times: u64) -> Option<f64> {
     Some(way(times)?.as_nanos() as f64 / times as f64)
 }
 
-impl fmt::Display for Timed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.title)?;
-        if let Some(Size { count, of }) = &self.size {
-            write!(f, ", {count} {of}")?;
-        }
-        writeln!(f)?;
-        let Some(first) = self.ways.first() else {
-            return Ok(());
-        };
-        let baseline = fastest(&first.nanos);
-        let lines = self.ways.iter().map(|way| (way.name, fastest(&way.nanos)));
-        for (name, nanos) in lines.chain([("(the first again)", fastest(&self.control))]) {
-            let ratio = nanos / baseline;
-            let shown = stockade_conformance::overhead::Unit::Nanoseconds.shown(nanos);
-            writeln!(f, "  {name:<48} {shown:>12}  x {ratio:.3}")?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -330,7 +334,7 @@ mod tests {
                 second.set(second.get() + 1);
                 true
             })
-            .timed(true)
+            .timed(Effort::Once)
             .unwrap();
         assert_eq!((first.get(), second.get()), (2, 1));
         assert_eq!(timed.ways.len(), 2);
@@ -346,7 +350,7 @@ mod tests {
                 asked.set(asked.get() + times);
                 Some(Duration::from_micros(times * 15))
             })
-            .timed(false)
+            .timed(Effort::Whole)
             .unwrap();
         let ratio = timed.ratio("other").unwrap();
         assert!((ratio.value - 1.5).abs() < 1e-9 && ratio.noise.abs() < 1e-9, "{ratio}");
@@ -365,9 +369,9 @@ mod tests {
         let timed = Pairs::of("made up")
             .way("good", || true)
             .way("bad", fails_late)
-            .timed(false);
+            .timed(Effort::Whole);
         assert_eq!(timed, Err("`bad` went wrong while it was timed".to_owned()));
-        let peer = Pairs::of("made up").repeated("gone", |_| None).timed(true);
+        let peer = Pairs::of("made up").repeated("gone", |_| None).timed(Effort::Once);
         assert!(peer.unwrap_err().contains("`gone`"));
     }
 
@@ -396,8 +400,6 @@ mod tests {
             (over.value - 1.0).abs() < 1e-9 && (over.noise - 0.2).abs() < 1e-9,
             "{over:?}"
         );
-        let text = timed.to_string();
-        assert!(text.contains("x 1.500") && text.contains("x 1.100"), "{text}");
     }
 
     #[test]
@@ -484,7 +486,7 @@ mod tests {
                 Some(Duration::from_micros(times * u64::from(calls.get())))
             })
             .repeated("other", |times| Some(Duration::from_millis(times)))
-            .timed(true)
+            .timed(Effort::Once)
             .unwrap();
         let [baseline, other] = timed.ways.as_slice() else {
             panic!("there are two ways");

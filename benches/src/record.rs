@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::PathBuf;
-use std::{env, fs};
+use std::path::{Path, PathBuf};
+use std::{env, fmt, fs};
 
-use stockade_conformance::overhead::{Comparison, Figure, Host, Run, Size, Targets, WayTaken};
+use stockade_conformance::overhead::{Comparison, Figure, Host, Run, Size, Targets, Unit, WayTaken};
 use stockade_runtime::HostDatabase;
 
 use crate::machine::cores;
-use crate::pairs::Timed;
-use crate::rivals;
+use crate::pairs::{Effort, Timed};
+use crate::{processes, rivals};
 
 /// The folder that figures are written to: `NAME.json` of each benchmark.
 const FOLDER: &str = "STOCKADE_BENCH_RUN";
@@ -47,8 +47,18 @@ impl Record {
         !self.is_measuring
     }
 
+    /// How much is to be done for a comparison.
+    #[must_use]
+    pub fn effort(&self) -> Effort {
+        match (self.is_measuring, processes::part_to_write()) {
+            (false, _) => Effort::Once,
+            (true, None) => Effort::Whole,
+            (true, Some(_)) => Effort::Part,
+        }
+    }
+
     /// Says something, where something is measured: anything else would only mislead.
-    pub fn say(&self, text: impl std::fmt::Display) {
+    pub fn say(&self, text: impl fmt::Display) {
         if self.is_measuring {
             print!("{text}");
         }
@@ -56,8 +66,13 @@ impl Record {
 
     /// Writes down what was timed in turns.
     pub fn timed(&mut self, timed: &Timed) {
-        self.say(timed);
-        self.run.comparisons.push(timed.comparison(self.bench));
+        self.compared(timed.comparison(self.bench));
+    }
+
+    /// Says how long ways to do one thing took, and writes it down.
+    pub fn compared(&mut self, comparison: Comparison) {
+        self.say(Told(&comparison));
+        self.run.comparisons.push(comparison);
     }
 
     /// Writes down what was compared otherwise.
@@ -101,8 +116,43 @@ impl Record {
             return Err(format!("`{stranger}` is no quantity of targets.yaml").into());
         }
         if let Some(folder) = env::var_os(FOLDER).filter(|_| self.is_measuring) {
-            let path = PathBuf::from(folder).join(format!("{}.json", self.bench));
-            fs::write(&path, serde_json::to_string_pretty(&self.run)? + "\n")?;
+            self.write(&PathBuf::from(folder).join(format!("{}.json", self.bench)))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what there is to a file.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(fs::write(path, serde_json::to_string_pretty(&self.run)? + "\n")?)
+    }
+}
+
+/// A comparison in lines.
+struct Told<'a>(&'a Comparison);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Comparison {
+            title,
+            size,
+            ways,
+            control_nanos,
+            ..
+        } = self.0;
+        write!(f, "{title}")?;
+        if let Some(Size { count, of }) = size {
+            write!(f, ", {count} {of}")?;
+        }
+        writeln!(f)?;
+        let baseline = ways.first().map_or(f64::NAN, |way| way.nanos);
+        let lines = ways.iter().map(|way| (way.name.as_str(), way.nanos));
+        for (name, nanos) in lines.chain([("(the first again)", *control_nanos)]) {
+            let ratio = nanos / baseline;
+            let shown = Unit::Nanoseconds.shown(nanos);
+            writeln!(f, "  {name:<48} {shown:>12}  x {ratio:.3}")?;
         }
         Ok(())
     }
@@ -194,6 +244,38 @@ mod tests {
         assert!(whole.finish().is_ok());
         stranger.figure("poetry", Some(Figure::exact(1.0)));
         assert!(stranger.finish().unwrap_err().to_string().contains("poetry"));
+    }
+
+    #[test]
+    fn a_comparison_is_told_with_its_ratios() {
+        let way = |name: &str, nanos| WayTaken {
+            name: name.to_owned(),
+            nanos,
+        };
+        let told = Told(&Comparison {
+            bench: "sql".to_owned(),
+            title: "made up".to_owned(),
+            size: Some(Size {
+                count: 7,
+                of: "rows".to_owned(),
+            }),
+            ways: vec![way("bare", 2000.0), way("governed", 3000.0)],
+            control_nanos: 2200.0,
+        })
+        .to_string();
+        let lines: Vec<String> = told
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "made up, 7 rows",
+                "bare 2.00 us x 1.000",
+                "governed 3.00 us x 1.500",
+                "(the first again) 2.20 us x 1.100"
+            ]
+        );
     }
 
     #[test]

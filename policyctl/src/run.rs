@@ -252,14 +252,14 @@ fn guest(path: &Path, bytes: Vec<u8>) -> Result<Guest, Failure> {
     if path == Path::new("-") {
         let is_module = bytes.starts_with(b"\0asm") || bytes.trim_ascii_start().starts_with(b"(module");
         return Ok(if is_module {
-            Guest::Wasm(bytes)
+            Guest::Wasm(bytes.into())
         } else {
             Guest::Sql(bytes)
         });
     }
     match path.extension().and_then(|kind| kind.to_str()) {
         Some("sql") => Ok(Guest::Sql(bytes)),
-        Some("wasm" | "wat") => Ok(Guest::Wasm(bytes)),
+        Some("wasm" | "wat") => Ok(Guest::Wasm(bytes.into())),
         _ => Err(Failure::new(format!(
             "cannot tell what `{}` is: name it `.sql`, `.wasm` or `.wat`, or hand it over on standard input as `-`",
             path.display()

@@ -74,7 +74,7 @@ pub(crate) fn execute(job: &Job, listener: impl Listener + 'static) -> Result<Ou
     let mut product = Product::default();
     let ended = match &job.request.guest {
         Guest::Sql(script) => run_sql(script, job, &gate, &mut product)?,
-        Guest::Wasm(module) => run_wasm(module, job, &gate, &mut product)?,
+        Guest::Wasm(module) => run_wasm(module.bytes(), job, &gate, &mut product)?,
     };
     Ok(outcome(&gate, ended, product, || gate.trail()))
 }

@@ -17,6 +17,7 @@ mod gate;
 #[cfg(feature = "sql")]
 mod host_database;
 mod layer;
+mod module;
 #[cfg(feature = "wasm")]
 mod module_cache;
 mod outcome;
@@ -42,6 +43,7 @@ pub use error::RuntimeError;
 #[cfg(feature = "sql")]
 pub use host_database::{HostDatabase, HostScript};
 pub use layer::{Layer, Layers};
+pub use module::Module;
 #[cfg(feature = "wasm")]
 pub use module_cache::{ModuleCache, ModuleCacheCounts};
 pub use outcome::{CacheUse, Class, Outcome, Product, Refusal, SqlValue, StatementResult, WasmValue};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::module::Module;
 use crate::state::State;
 
 /// Code that nobody trusts.
@@ -13,7 +14,7 @@ pub enum Guest {
     /// An SQL script: any number of statements.
     Sql(#[serde(with = "serde_bytes")] Vec<u8>),
     /// A WebAssembly module, in binary or text format.
-    Wasm(#[serde(with = "serde_bytes")] Vec<u8>),
+    Wasm(Module),
 }
 
 impl Guest {
@@ -21,7 +22,8 @@ impl Guest {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Self::Sql(bytes) | Self::Wasm(bytes) => bytes,
+            Self::Sql(script) => script,
+            Self::Wasm(module) => module.bytes(),
         }
     }
 }
@@ -65,8 +67,8 @@ impl Request {
         Self::new(profile.into(), Guest::Sql(script.into()))
     }
 
-    /// A WebAssembly module, binary or text, to run as a member of `profile`.
-    pub fn wasm(profile: impl Into<String>, module: impl Into<Vec<u8>>) -> Self {
+    /// A WebAssembly module, binary or text, to run as a member of `profile`. Who runs it again passes a [`Module`].
+    pub fn wasm(profile: impl Into<String>, module: impl Into<Module>) -> Self {
         Self::new(profile.into(), Guest::Wasm(module.into()))
     }
 

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use stockade_policies::{Bound, Meter, Plan, PolicyStore, Principal, PublisherKey};
 
 use crate::chain;
@@ -18,6 +17,7 @@ use crate::deadline::allowance;
 use crate::error::RuntimeError;
 use crate::execute::{Job, Listener, execute};
 use crate::layer::{Layer, Layers};
+use crate::module::Module;
 #[cfg(feature = "wasm")]
 use crate::module_cache::{Key, ModuleCache};
 #[cfg(feature = "wasm")]
@@ -310,7 +310,7 @@ impl Runtime {
     fn principal(&self, request: &Request, layers: Layers) -> (Principal, Option<Refusal>) {
         let principal = match &request.guest {
             Guest::Sql(_) => Principal::caller("guest", &request.profile),
-            Guest::Wasm(bytes) => Principal::module(&format!("{:x}", Sha256::digest(bytes)), &request.profile),
+            Guest::Wasm(module) => Principal::module(module.sha256(), &request.profile),
         };
         if !layers.contains(Layer::Provenance) {
             return (principal, None);
@@ -364,7 +364,7 @@ impl Fenced<'_> {
     fn job(&self, code: Code) -> Job {
         let guest = match (&code, &self.request.guest) {
             // A module that is loaded is not read again, and need not cross.
-            (Code::Load(_), _) => Guest::Wasm(Vec::new()),
+            (Code::Load(_), _) => Guest::Wasm(Module::new(Vec::new())),
             (_, guest) => guest.clone(),
         };
         let request = Request {

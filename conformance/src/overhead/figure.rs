@@ -60,7 +60,7 @@ fn shown_in(amount: f64, units: &[(&str, f64)]) -> String {
 pub struct Figure {
     /// The figure.
     pub value: f64,
-    /// The lower end of the interval that holds 95 of 100 figures from resampled rounds.
+    /// The lower end of the interval: of 95 of 100 figures from resampled rounds, or the least of a few processes or times.
     pub low: f64,
     /// Its upper end.
     pub high: f64,

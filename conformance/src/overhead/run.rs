@@ -80,7 +80,7 @@ pub struct Size {
 pub struct WayTaken {
     /// What it is called.
     pub name: String,
-    /// Nanoseconds for one time, in its fastest round.
+    /// Nanoseconds for one time, in its fastest round; where several processes timed it, in the middle one.
     pub nanos: f64,
 }
 

@@ -273,7 +273,7 @@ fn guest(request: &Request) -> WireGuest {
         },
         Guest::Wasm(module) => WireGuest::Wasm {
             // Text that is no module is handed over as it is: refusing it is the subject's business.
-            module: wat::parse_bytes(module).map_or_else(|_| hex(module), |bytes| hex(&bytes)),
+            module: wat::parse_bytes(module.bytes()).map_or_else(|_| hex(module.bytes()), |bytes| hex(&bytes)),
             invoke: request.invoke.clone(),
             arguments: request.arguments.clone(),
             input: hex(&request.input),

@@ -206,6 +206,7 @@ mod tests {
 
     use super::*;
     use crate::layer::Layers;
+    use crate::module::Module;
     use crate::outcome::Class;
     use crate::request::Request;
     use crate::runtime::Runtime;
@@ -217,10 +218,10 @@ mod tests {
         let cache = Arc::new(ModuleCache::open(folder.path(), 1 << 20).unwrap());
         let policies = PolicyStore::stock().unwrap();
         let runtime = Runtime::in_process(policies.clone()).with_module_cache(Arc::clone(&cache));
-        let request = Request::wasm("pure", "(module)");
-        let sha256 = format!("{:x}", Sha256::digest(request.guest.bytes()));
-        let plan = policies.plan(&Principal::module(&sha256, "pure")).unwrap();
-        let key = Key::new(&sha256, crate::wasm::fingerprint(&plan, Layers::ALL).unwrap());
+        let module = Module::from("(module)");
+        let request = Request::wasm("pure", module.clone());
+        let plan = policies.plan(&Principal::module(module.sha256(), "pure")).unwrap();
+        let key = Key::new(module.sha256(), crate::wasm::fingerprint(&plan, Layers::ALL).unwrap());
         let ran = || {
             let outcome = runtime.run(&request).unwrap();
             assert_eq!(outcome.class, Class::Completed, "{}", outcome.detail);

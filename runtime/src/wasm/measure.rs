@@ -6,7 +6,6 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use stockade_policies::{Meter, Plan};
 use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, TypedFunc};
 
@@ -22,6 +21,7 @@ use crate::code::Artefact;
 use crate::deadline::Deadline;
 use crate::gate::Gate;
 use crate::layer::{Layer, Layers};
+use crate::module;
 use crate::module_cache::{Key, ModuleCache};
 use crate::request::Request;
 
@@ -218,7 +218,7 @@ impl Kept {
     /// Where it is refused, or cannot be kept.
     pub fn new(binary: &[u8], plan: Plan, folder: &Path) -> Result<Self> {
         let gate = Arc::new(Gate::new(plan, Layers::ALL, Box::new(())));
-        let key = Self::key(binary, &gate)?;
+        let key = Self::key(&module::Module::from(binary), &gate)?;
         let (program, counts) = run::compile(binary, &gate, Stopping::Page)
             .map_err(said)?
             .map_err(|refusal| refusal.detail)?;
@@ -240,12 +240,9 @@ impl Kept {
         ModuleCache::open(folder, u64::MAX).map_err(said)
     }
 
-    fn key(binary: &[u8], gate: &Gate) -> Result<Key> {
-        let sha256 = format!("{:x}", Sha256::digest(binary));
-        Ok(Key::new(
-            &sha256,
-            keep::fingerprint(gate.plan(), Layers::ALL).map_err(said)?,
-        ))
+    fn key(module: &module::Module, gate: &Gate) -> Result<Key> {
+        let fingerprint = keep::fingerprint(gate.plan(), Layers::ALL).map_err(said)?;
+        Ok(Key::new(module.sha256(), fingerprint))
     }
 
     /// Loads it, as a worker does that is handed the code: it was found before.
@@ -256,12 +253,12 @@ impl Kept {
         self.loaded(&self.artefact)
     }
 
-    /// The same where a request has brought the bytes again: by their digest the module is found in the cache's memory first.
+    /// The same where a request has brought the module again: by its digest it is found in the cache's memory first.
     ///
     /// # Errors
-    /// Where these are not its bytes, or it cannot be loaded.
-    pub fn come_again(&self, binary: &[u8]) -> Result<Loaded<'_>> {
-        let key = Self::key(binary, &self.gate)?;
+    /// Where this is another one, or it cannot be loaded.
+    pub fn come_again(&self, module: &module::Module) -> Result<Loaded<'_>> {
+        let key = Self::key(module, &self.gate)?;
         self.loaded(&self.cache.find(&key).ok_or("it is not there")?)
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use libtest_mimic::Trial;
 use stockade_policies::{Meter, PolicyStore, Source, SourceKind, Stock, Unit};
 use stockade_runtime::worker::Pool;
-use stockade_runtime::{Class, Layer, Outcome, Request, Runtime, SqlValue};
+use stockade_runtime::{Class, Layer, Module, Outcome, Request, Runtime, SqlValue};
 
 /// The profile of [`roomy`].
 pub const ROOMY: &str = "roomy";
@@ -121,7 +121,7 @@ pub fn sql(script: impl Into<Vec<u8>>) -> Request {
 }
 
 /// A WebAssembly guest of the profile [`ROOMY`].
-pub fn wasm(module: impl Into<Vec<u8>>) -> Request {
+pub fn wasm(module: impl Into<Module>) -> Request {
     Request::wasm(ROOMY, module)
 }
 
