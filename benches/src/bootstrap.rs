@@ -70,7 +70,7 @@ pub fn figure_of(series: Series<'_>, of: impl Fn(&mut [f64], &mut [f64]) -> f64)
     }
 }
 
-/// The middle one of a few figures, each of which took too long to be taken often; the interval is all of them.
+/// The middle one of a few figures; the interval is all of them.
 #[must_use]
 pub fn few(figures: &[f64]) -> Figure {
     let mut sorted = figures.to_vec();

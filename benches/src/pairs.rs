@@ -2,8 +2,8 @@
 //!
 //! Machines drift: another program wakes up, a clock changes. So the ways take turns, in rounds, each for a few
 //! milliseconds of its thread's own time, and the fastest round of each is compared. The baseline takes two turns in every
-//! round: how much it seems to differ from itself is what a figure is worth. Whose turn comes after whose is another in every
-//! round, or what one way leaves in the caches would always be found by the same other one.
+//! round: how much it seems to differ from itself is what a figure is worth that is of one process; others may lay memory out
+//! otherwise ([`crate::processes`]). Whose turn comes after whose is another in every round, or what one way leaves in the caches would always be found by the same other one.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::processes::PROCESSES;
 const TURN: Duration = Duration::from_millis(2);
 /// How often everybody gets a turn, where a turn does not take much longer than it should.
 const ROUNDS: usize = 200;
-/// The least rounds that say something.
+/// The least rounds that say something, of one process or of several together.
 const LEAST_ROUNDS: usize = 20;
 /// How long all rounds should take together.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,9 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub enum Effort {
     /// Each way runs a single time: it works, and the figures mean nothing.
     Once,
-    /// As many rounds as a figure takes.
+    /// As many rounds as a figure takes that is of one process.
     Whole,
-    /// One process's part of them, where several measure the same: [`crate::processes`].
+    /// Fewer, where several processes measure the same: [`crate::processes`].
     Part,
 }
 
@@ -313,7 +313,8 @@ fn times_in_a_turn(way: &mut Way<'_>) -> Option<u64> {
 
 #[expect(clippy::cast_precision_loss, reason = "a turn is shorter than 2^52 nanoseconds")]
 fn turn(way: &mut Way<'_>, times: u64) -> Option<f64> {
-    Some(way(times)?.as_nanos() as f64 / times as f64)
+    // A clock that has not moved would be divided by.
+    Some(way(times)?.as_nanos().max(1) as f64 / times as f64)
 }
 
 #[cfg(test)]

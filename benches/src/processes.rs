@@ -2,43 +2,56 @@
 //!
 //! Where code and memory come to lie is chosen once in each process, and what is timed there in turns keeps its place for all
 //! rounds: the same loop can take a tenth longer in one process than in the next, however often it is timed. So a figure is
-//! the middle one of several processes, and the interval is from the least of them to the most.
+//! the middle one of several processes.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::error::Error;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::process::{Signal, set_parent_process_death_signal};
 use stockade_conformance::overhead::{Comparison, Figure, Run, WayTaken};
 
-use crate::bootstrap::{few, percentile};
+use crate::bootstrap::percentile;
 use crate::record::Record;
 
-/// How many there are: so many draws of anything have its median between them in 94 of 100 cases.
+/// How many there are. Their median is one of them, and the median of all such processes is between the least and the most of
+/// five in 94 of 100 cases.
 pub const PROCESSES: usize = 5;
 
-/// The file that one of them writes what it measured to.
-const PART: &str = "STOCKADE_BENCH_PART";
+/// What stands before the file that one of them writes what it measured to.
+const PART: &str = "--part";
 
 /// Measures in several processes, each of which calls `main` again, and writes down what they found together. Where nothing
 /// is measured there is one of them.
 ///
 /// # Errors
-/// Where one of them fails, or measures something else than the others, and as [`Record::finish`].
+/// Where one of them fails, or measures something else than the others; where memory is laid out the same in each; and as
+/// [`Record::finish`].
 pub fn in_several(
     bench: &'static str,
     measure: impl FnOnce(&mut Record) -> Result<(), Box<dyn Error>>,
 ) -> Result<(), Box<dyn Error>> {
     let mut record = Record::of(bench)?;
     if let Some(path) = part_to_write() {
-        measure(&mut record)?;
-        return record.write(&path).map_err(|error| error as Box<dyn Error>);
+        // Whoever asked for it is not to find it still measuring beside the next.
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        let mut part = record.of_several();
+        measure(&mut part)?;
+        return part.write(&path).map_err(|error| error as Box<dyn Error>);
+    }
+    let count = if record.is_once() { 1 } else { PROCESSES };
+    if count > 1 && !is_laid_out_anew() {
+        return Err(
+            "every process has the same addresses, and so one would do; run it without `setarch -R`, and with \
+             `kernel.randomize_va_space` set to 2"
+                .into(),
+        );
     }
     let folder = tempfile::tempdir()?;
-    let count = if record.is_once() { 1 } else { PROCESSES };
     let mut parts = Vec::new();
     for number in 1..=count {
         if stderr().is_terminal() {
@@ -46,19 +59,23 @@ pub fn in_several(
         }
         parts.push(part(&folder.path().join(format!("{number}.json")))?);
     }
-    let (figures, comparisons) = together(&parts)?;
-    for comparison in comparisons {
-        record.compared(comparison);
-    }
-    for (id, figure) in figures {
-        record.figure(&id, Some(figure));
-    }
+    record.take(middle_of(&parts)?)?;
     record.finish().map_err(|error| error as Box<dyn Error>)
 }
 
 /// The file that this process writes what it measures to, where it measures for another.
-pub(crate) fn part_to_write() -> Option<PathBuf> {
-    env::var_os(PART).map(PathBuf::from)
+fn part_to_write() -> Option<PathBuf> {
+    let mut arguments = env::args_os().skip_while(|argument| argument != OsStr::new(PART));
+    arguments.nth(1).map(PathBuf::from)
+}
+
+/// Whether the kernel lays out the memory of each process anew.
+fn is_laid_out_anew() -> bool {
+    const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let personality = u32::from_str_radix(read("/proc/self/personality").trim(), 16).unwrap_or_default();
+    let is_switched_off = read("/proc/sys/kernel/randomize_va_space").trim() == "0";
+    !is_switched_off && personality & ADDR_NO_RANDOMIZE == 0
 }
 
 /// What another process of this program measures.
@@ -66,7 +83,8 @@ fn part(path: &Path) -> Result<Run, Box<dyn Error>> {
     #[expect(clippy::disallowed_methods, reason = "it is this program, and no guest")]
     let status = Command::new(env::current_exe()?)
         .args(env::args_os().skip(1))
-        .env(PART, path)
+        .arg(PART)
+        .arg(path)
         .stdout(Stdio::null())
         .status()?;
     if !status.success() {
@@ -76,52 +94,71 @@ fn part(path: &Path) -> Result<Run, Box<dyn Error>> {
 }
 
 /// The middle of what all of them measured.
-fn together(parts: &[Run]) -> Result<(BTreeMap<String, Figure>, Vec<Comparison>), String> {
+fn middle_of(parts: &[Run]) -> Result<Run, String> {
     let first = parts.first().ok_or("no process measured anything")?;
-    let is_alike = |part: &Run| {
-        part.host == first.host
-            && part.figures.keys().eq(first.figures.keys())
-            && part.comparisons.iter().map(what).eq(first.comparisons.iter().map(what))
+    let names = |run: &Run| -> Vec<String> {
+        let figures = run.figures.keys().map(|id| format!("`{id}`"));
+        figures.chain(run.comparisons.iter().map(name)).collect()
     };
-    if !parts.iter().all(is_alike) {
-        return Err("two processes measured different things".to_owned());
+    let expected = names(first);
+    for (number, part) in (1..).zip(parts) {
+        let found = names(part);
+        if let Some(other) = expected.iter().zip(&found).find(|(one, other)| one != other) {
+            return Err(format!(
+                "process {number} measured {}, and the first {}",
+                other.1, other.0
+            ));
+        }
+        if found.len() != expected.len() || part.host != first.host {
+            return Err(format!(
+                "process {number} is not of what the first is of, or measured less or more"
+            ));
+        }
     }
-    let figure = |id: &String| {
+    let mut middle = first.clone();
+    for (id, figure) in &mut middle.figures {
         let all: Vec<Figure> = parts.iter().filter_map(|part| part.figures.get(id)).copied().collect();
-        (id.clone(), middle_figure(&all))
-    };
-    let comparison = |(at, comparison): (usize, &Comparison)| {
+        *figure = middle_figure(&all);
+    }
+    for (at, comparison) in middle.comparisons.iter_mut().enumerate() {
         let all: Vec<&Comparison> = parts.iter().filter_map(|part| part.comparisons.get(at)).collect();
-        middle_comparison(comparison, &all)
-    };
-    Ok((
-        first.figures.keys().map(figure).collect(),
-        first.comparisons.iter().enumerate().map(comparison).collect(),
-    ))
+        *comparison = middle_comparison(comparison, &all);
+    }
+    Ok(middle)
 }
 
 /// What a comparison is of.
-fn what(comparison: &Comparison) -> impl PartialEq {
-    let ways: Vec<_> = comparison.ways.iter().map(|way| way.name.clone()).collect();
-    (comparison.title.clone(), comparison.size.clone(), ways)
+fn name(comparison: &Comparison) -> String {
+    let Comparison { title, size, ways, .. } = comparison;
+    let ways: Vec<&str> = ways.iter().map(|way| way.name.as_str()).collect();
+    let size = size.as_ref().map(|size| format!(" of {} {}", size.count, size.of));
+    format!("\"{title}\"{} ({})", size.unwrap_or_default(), ways.join(", "))
 }
 
+/// The middle one, and the noise that is the middle one. What a part's own interval holds is in this one.
 fn middle_figure(all: &[Figure]) -> Figure {
-    let values: Vec<f64> = all.iter().map(|figure| figure.value).collect();
+    let of = |part: fn(&Figure) -> f64| all.iter().map(part);
     Figure {
-        noise: middle(all.iter().map(|figure| figure.noise)),
-        ..few(&values)
+        value: middle(of(|figure| figure.value)),
+        low: of(|figure| figure.low).fold(f64::INFINITY, f64::min),
+        high: of(|figure| figure.high).fold(f64::NEG_INFINITY, f64::max),
+        noise: middle(of(|figure| figure.noise)),
     }
 }
 
+/// The middle one of the baseline's, and for each way that times the middle one of its ratios: processes are compared with
+/// themselves only.
 fn middle_comparison(first: &Comparison, all: &[&Comparison]) -> Comparison {
+    let baseline = |one: &Comparison| one.ways.first().map_or(f64::NAN, |way| way.nanos);
+    let bare = middle(all.iter().map(|one| baseline(one)));
+    let times = |nanos: &dyn Fn(&Comparison) -> f64| bare * middle(all.iter().map(|one| nanos(one) / baseline(one)));
     let taken = |(at, way): (usize, &WayTaken)| WayTaken {
         name: way.name.clone(),
-        nanos: middle(all.iter().filter_map(|one| one.ways.get(at)).map(|way| way.nanos)),
+        nanos: times(&|one| one.ways.get(at).map_or(f64::NAN, |way| way.nanos)),
     };
     Comparison {
         ways: first.ways.iter().enumerate().map(taken).collect(),
-        control_nanos: middle(all.iter().map(|one| one.control_nanos)),
+        control_nanos: times(&|one| one.control_nanos),
         ..first.clone()
     }
 }
@@ -132,6 +169,8 @@ fn middle(values: impl Iterator<Item = f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use stockade_conformance::overhead::Host;
 
     use super::*;
@@ -166,42 +205,58 @@ mod tests {
             title: "a scan".to_owned(),
             size: None,
             ways: vec![way("bare", nanos), way("governed", nanos * ratio)],
-            control_nanos: nanos + noise,
+            control_nanos: nanos * (1.0 + noise),
         });
         run
     }
 
     #[test]
-    fn a_figure_is_the_middle_one_between_the_least_and_the_most() {
+    fn a_figure_is_the_middle_one_and_its_interval_holds_all_of_theirs() {
         let parts = [part(100.0, 1.0, 0.003), part(90.0, 1.1, 0.2), part(110.0, 1.02, 0.001)];
-        let (figures, comparisons) = together(&parts).unwrap();
-        let expected = Figure {
-            value: 1.02,
-            low: 1.0,
-            high: 1.1,
-            noise: 0.003,
-        };
-        assert_eq!(figures, BTreeMap::from([("scan".to_owned(), expected)]));
-        let [one] = comparisons.as_slice() else {
-            panic!("{comparisons:?}");
-        };
-        let nanos: Vec<f64> = one.ways.iter().map(|way| way.nanos).collect();
-        assert_eq!((nanos.as_slice(), one.control_nanos), (&[100.0, 100.0][..], 100.003));
+        let together = middle_of(&parts).unwrap();
+        let figure = together.figures["scan"];
+        assert_eq!((figure.value, figure.noise), (1.02, 0.003));
+        assert_eq!((figure.low, figure.high), (0.99, 1.1 + 0.01));
     }
 
     #[test]
-    fn what_is_not_the_same_everywhere_is_no_figure() {
-        let whole = part(100.0, 1.0, 0.0);
-        let mut machine = whole.clone();
+    fn a_process_is_compared_with_itself_only() {
+        let parts = [part(100.0, 1.0, 0.01), part(50.0, 1.1, 0.03), part(200.0, 1.02, 0.02)];
+        let together = middle_of(&parts).unwrap();
+        let [one] = together.comparisons.as_slice() else {
+            panic!("{together:?}");
+        };
+        let nanos: Vec<f64> = one.ways.iter().map(|way| way.nanos).collect();
+        assert_eq!((nanos.as_slice(), one.control_nanos), (&[100.0, 102.0][..], 102.0));
+    }
+
+    #[test]
+    fn what_is_not_the_same_everywhere_is_said_and_no_figure() {
+        let whole = || part(100.0, 1.0, 0.0);
+        let mut machine = whole();
         machine.host.processors = 4;
-        let mut figures = whole.clone();
+        let mut figures = whole();
         figures.figures.insert("join".to_owned(), Figure::exact(1.0));
-        let mut ways = whole.clone();
+        let mut ways = whole();
         ways.comparisons[0].ways.pop();
-        for other in [machine, figures, ways] {
-            assert!(together(&[whole.clone(), other]).is_err());
+        for (other, words) in [
+            (machine, "process 2 is not of what the first is of"),
+            (figures, "process 2 measured `join`, and the first `scan`"),
+            (
+                ways,
+                "process 2 measured \"a scan\" (bare), and the first \"a scan\" (bare, governed)",
+            ),
+        ] {
+            let said = middle_of(&[whole(), other]).unwrap_err();
+            assert!(said.contains(words), "{said}");
         }
-        assert!(together(&[whole.clone(), whole]).is_ok());
-        assert!(together(&[]).is_err());
+        assert!(middle_of(&[whole(), whole()]).is_ok());
+        assert!(middle_of(&[]).is_err());
+    }
+
+    #[test]
+    fn who_measured_on_another_machine_is_not_taken() {
+        let mut record = Record::of("sql").unwrap();
+        assert!(record.take(part(100.0, 1.0, 0.0)).is_err());
     }
 }

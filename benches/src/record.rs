@@ -10,7 +10,7 @@ use stockade_runtime::HostDatabase;
 
 use crate::machine::cores;
 use crate::pairs::{Effort, Timed};
-use crate::{processes, rivals};
+use crate::rivals;
 
 /// The folder that figures are written to: `NAME.json` of each benchmark.
 const FOLDER: &str = "STOCKADE_BENCH_RUN";
@@ -23,7 +23,7 @@ pub struct Record {
     bench: &'static str,
     targets: Targets,
     run: Run,
-    is_measuring: bool,
+    effort: Effort,
 }
 
 impl Record {
@@ -37,29 +37,41 @@ impl Record {
             bench,
             targets: Targets::published()?,
             run: Run::new(today, host()?),
-            is_measuring: env::args().any(|argument| argument == "--bench"),
+            effort: if env::args().any(|argument| argument == "--bench") {
+                Effort::Whole
+            } else {
+                Effort::Once
+            },
         })
+    }
+
+    /// The same where other processes measure the same.
+    #[must_use]
+    pub fn of_several(self) -> Self {
+        Self {
+            effort: match self.effort {
+                Effort::Once => Effort::Once,
+                Effort::Whole | Effort::Part => Effort::Part,
+            },
+            ..self
+        }
     }
 
     /// Whether everything is done just once, and figures mean nothing.
     #[must_use]
-    pub const fn is_once(&self) -> bool {
-        !self.is_measuring
+    pub fn is_once(&self) -> bool {
+        self.effort == Effort::Once
     }
 
     /// How much is to be done for a comparison.
     #[must_use]
-    pub fn effort(&self) -> Effort {
-        match (self.is_measuring, processes::part_to_write()) {
-            (false, _) => Effort::Once,
-            (true, None) => Effort::Whole,
-            (true, Some(_)) => Effort::Part,
-        }
+    pub const fn effort(&self) -> Effort {
+        self.effort
     }
 
     /// Says something, where something is measured: anything else would only mislead.
     pub fn say(&self, text: impl fmt::Display) {
-        if self.is_measuring {
+        if !self.is_once() {
             print!("{text}");
         }
     }
@@ -115,9 +127,24 @@ impl Record {
         if let Some(stranger) = strangers.into_iter().next() {
             return Err(format!("`{stranger}` is no quantity of targets.yaml").into());
         }
-        if let Some(folder) = env::var_os(FOLDER).filter(|_| self.is_measuring) {
+        if let Some(folder) = env::var_os(FOLDER).filter(|_| !self.is_once()) {
             self.write(&PathBuf::from(folder).join(format!("{}.json", self.bench)))?;
         }
+        Ok(())
+    }
+
+    /// Takes what several processes measured of it.
+    ///
+    /// # Errors
+    /// Where this process, which says what was measured on and of, is of another build or on another machine.
+    pub(crate) fn take(&mut self, measured: Run) -> Result<(), String> {
+        if measured.host != self.run.host {
+            return Err("the processes that measured are not of this build, or not of this machine".to_owned());
+        }
+        for comparison in measured.comparisons {
+            self.compared(comparison);
+        }
+        self.run.figures.extend(measured.figures);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use serde::de::IntoDeserializer;
 use serde::de::value::Error as WordError;
 use serde::{Deserialize, Deserializer};
 use stockade_policies::{Source, SourceKind};
-use stockade_runtime::{Class, Layer};
+use stockade_runtime::{Class, Layer, Module};
 
 use crate::damage::{Damage, from_hex};
 use crate::effect::{Effects, Returns};
@@ -98,7 +98,7 @@ pub enum Code {
     /// Made to measure.
     Made(Measures),
     /// Byte by byte.
-    Bytes(Vec<u8>),
+    Bytes(Module),
 }
 
 /// What a case demands of an attack.
@@ -486,9 +486,9 @@ impl WrittenGuest {
             }
             (None, Some(text), None, None, None) => Code::Text(text),
             (None, None, Some(measures), None, None) => Code::Made(measures),
-            (None, None, None, Some(hex), None) => Code::Bytes(from_written_hex(&hex)?),
+            (None, None, None, Some(hex), None) => Code::Bytes(from_written_hex(&hex)?.into()),
             (None, None, None, None, Some(name)) => match modules.get(&name) {
-                Some(bytes) => Code::Bytes(bytes.to_vec()),
+                Some(bytes) => Code::Bytes((**bytes).into()),
                 None => return Err(format!("there is no `{name}.wasm` in the folder `modules`")),
             },
             _ => return Err("a guest is one of `sql`, `wat`, `made`, `hex` and `module`".to_owned()),

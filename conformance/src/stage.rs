@@ -142,8 +142,8 @@ impl Stage {
                 environment,
             } => {
                 let module = match code {
-                    Code::Text(text) => self.filled_in(text).into_bytes(),
-                    Code::Made(measures) => measures.module(),
+                    Code::Text(text) => self.filled_in(text).into(),
+                    Code::Made(measures) => measures.module().into(),
                     Code::Bytes(bytes) => bytes.clone(),
                 };
                 let mut request = Request::wasm(&case.profile, module);

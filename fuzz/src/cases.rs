@@ -154,7 +154,7 @@ fn guest(input: &mut Unstructured<'_>) -> Result<(Value, Program)> {
         Some(bytes) => {
             let hex: String = bytes.iter().map(|byte| format!("{byte:02x} ")).collect();
             put(&mut guest, "hex", json!(hex));
-            Code::Bytes(bytes)
+            Code::Bytes(bytes.into())
         }
         None => {
             put(&mut guest, "wat", json!(script));

@@ -67,7 +67,8 @@ impl Request {
         Self::new(profile.into(), Guest::Sql(script.into()))
     }
 
-    /// A WebAssembly module, binary or text, to run as a member of `profile`. Who runs it again passes a [`Module`].
+    /// A WebAssembly module, binary or text, to run as a member of `profile`. Who runs it again passes a clone of one
+    /// [`Module`], whose digest is computed once.
     pub fn wasm(profile: impl Into<String>, module: impl Into<Module>) -> Self {
         Self::new(profile.into(), Guest::Wasm(module.into()))
     }

@@ -64,7 +64,8 @@ pub struct Figure {
     pub low: f64,
     /// Its upper end.
     pub high: f64,
-    /// How far the baseline, measured twice in the same rounds, seems to differ from itself.
+    /// How far the baseline, measured twice in the same rounds, seems to differ from itself; where several processes
+    /// measured it, in the middle one.
     pub noise: f64,
 }
 

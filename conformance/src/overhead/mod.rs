@@ -10,5 +10,5 @@ mod verdict;
 
 pub use figure::{Figure, Unit};
 pub use run::{Comparison, Host, Run, RunError, Size, WayTaken};
-pub use targets::{Bound, Elsewhere, Former, Quantity, Target, Targets};
+pub use targets::{Bound, Elsewhere, Quantity, Target, Targets};
 pub use verdict::{Judged, Verdict, judge};

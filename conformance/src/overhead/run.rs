@@ -80,7 +80,8 @@ pub struct Size {
 pub struct WayTaken {
     /// What it is called.
     pub name: String,
-    /// Nanoseconds for one time, in its fastest round; where several processes timed it, in the middle one.
+    /// Nanoseconds for one time, in its fastest round. Where several processes timed it, the baseline's is the middle one's, and
+    /// what others took is that times the middle one of their ratios.
     pub nanos: f64,
 }
 
@@ -164,7 +165,7 @@ impl Run {
             return Err(malformed(format!("`{id}` cannot be {figure}")));
         }
         let targets = Targets::published().map_err(malformed)?;
-        let stranger = run.figures.keys().find(|id| !targets.knows(id));
+        let stranger = run.figures.keys().find(|id| targets.quantity(id).is_none());
         match stranger {
             Some(id) => Err(malformed(format!("`{id}` is no quantity of benches/targets.yaml"))),
             None => Ok(run),

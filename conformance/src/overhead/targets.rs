@@ -57,16 +57,6 @@ pub struct Elsewhere {
     pub because: String,
 }
 
-/// Something that is not measured any more. Its name is not given again: figures of it would mean something else.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Former {
-    /// What it was called.
-    pub id: String,
-    /// Why it is not measured any more.
-    pub because: String,
-}
-
 /// Every quantity with its targets.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,9 +65,6 @@ pub struct Targets {
     pub quantities: Vec<Quantity>,
     /// What is promised and not measured.
     pub elsewhere: Vec<Elsewhere>,
-    /// What was measured once, and is not any more: runs of that time have figures of it, which nothing is held against.
-    #[serde(default)]
-    pub formerly: Vec<Former>,
 }
 
 impl Targets {
@@ -92,23 +79,11 @@ impl Targets {
     fn parse(text: &str) -> Result<Self, String> {
         let targets: Self = serde_yaml::from_str(text).map_err(|error| format!("targets.yaml: {error}"))?;
         let mut seen = BTreeSet::new();
-        let twice = targets.names().find(|id| !seen.insert(*id));
-        match twice {
+        let mut names = targets.quantities.iter().map(|quantity| &quantity.id);
+        match names.find(|id| !seen.insert(*id)) {
             Some(id) => Err(format!("targets.yaml: `{id}` is there twice")),
             None => Ok(targets),
         }
-    }
-
-    /// Whatever is or was measured.
-    fn names(&self) -> impl Iterator<Item = &str> {
-        let quantities = self.quantities.iter().map(|quantity| quantity.id.as_str());
-        quantities.chain(self.formerly.iter().map(|former| former.id.as_str()))
-    }
-
-    /// Whether a run may have a figure of this name.
-    #[must_use]
-    pub fn knows(&self, id: &str) -> bool {
-        self.names().any(|name| name == id)
     }
 
     /// What one benchmark measures.
@@ -142,14 +117,6 @@ mod tests {
     }
 
     #[test]
-    fn what_was_measured_once_is_known_and_no_quantity() {
-        let text = "{quantities: [], elsewhere: [], formerly: [{id: a, because: b}]}";
-        let targets = Targets::parse(text).unwrap();
-        assert!(targets.knows("a") && !targets.knows("b"));
-        assert!(targets.quantity("a").is_none());
-    }
-
-    #[test]
     fn what_is_there_twice_is_refused() {
         let one = "{id: a, what: b, bench: c, unit: ratio, targets: [{most: 1.5, source: d}]}";
         let text = |ids: &[&str]| format!("{{quantities: [{}], elsewhere: []}}", ids.join(", "));
@@ -158,11 +125,6 @@ mod tests {
             Targets::parse(&text(&[one, one]))
                 .unwrap_err()
                 .contains("`a` is there twice")
-        );
-        let former = text(&[one]).replace("elsewhere: []", "elsewhere: [], formerly: [{id: a, because: b}]");
-        assert!(
-            Targets::parse(&former).unwrap_err().contains("`a` is there twice"),
-            "a name is not given again"
         );
         let unbounded = one.replace("most", "mots");
         assert!(Targets::parse(&text(&[&unbounded])).is_err());

@@ -13,9 +13,9 @@ use super::targets::{Bound, Quantity, Target, Targets};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// The whole interval keeps it, and would with the noise that was seen.
+    /// The whole interval keeps it, and would with the figure's noise on top.
     Met,
-    /// No part of the interval does, whatever the noise did.
+    /// No part of the interval does, nor would with the noise taken off.
     Missed,
     /// The target is nearer than the figure is sure.
     Unsure,

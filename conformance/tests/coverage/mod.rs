@@ -632,7 +632,7 @@ fn depth(corpus: &Corpus) -> Vec<String> {
 fn plugins(corpus: &Corpus) -> Vec<String> {
     const LEAST: usize = 10;
     const SMALLEST: usize = 16 << 10;
-    let is_compiled = |program: &Program| matches!(program, Program::Module { code: Code::Bytes(bytes), .. } if bytes.len() >= SMALLEST);
+    let is_compiled = |program: &Program| matches!(program, Program::Module { code: Code::Bytes(module), .. } if module.bytes().len() >= SMALLEST);
     let cases = corpus.cases().iter();
     let count = cases
         .filter(|case| case.is_benign() && is_compiled(&case.program))

@@ -23,6 +23,7 @@ pub(crate) mod measure;
 mod message;
 mod pool;
 mod porter;
+mod preparation;
 mod privileges;
 mod process;
 mod progress;

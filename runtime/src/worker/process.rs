@@ -57,7 +57,8 @@ const BEYOND_DATABASE: u64 = 1 << 20;
 /// How long a supervisor lets a guest go on.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// From the worker having the whole job to the guest's first byte: compiling, opening.
+    /// From the worker having the whole job to the guest's first byte: compiling, opening. While it waits for a processor, that
+    /// does not count, up to ten times as long.
     pub prepare: Duration,
     /// From the guest's first byte to its end; `None` waits for ever.
     pub run: Option<Duration>,

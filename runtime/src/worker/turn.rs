@@ -130,7 +130,7 @@ fn busy(process: u32) -> Option<Thread> {
 
 /// "time spent on the cpu, time spent waiting on a runqueue, # of timeslices run on this cpu"
 /// — <https://docs.kernel.org/scheduler/sched-stats.html>
-fn times(schedstat: &str) -> Option<(Duration, u64)> {
+pub(super) fn times(schedstat: &str) -> Option<(Duration, u64)> {
     let mut numbers = schedstat.split_ascii_whitespace().map(str::parse);
     let ran = numbers.next()?.ok()?;
     Some((Duration::from_nanos(ran), numbers.nth(1)?.ok()?))

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::preparation::{LONGEST, Preparation};
 use super::process::{KilledFor, Patience};
 use super::progress::{Progress, Step};
 use super::turn::Turn;
@@ -28,6 +29,7 @@ pub(super) struct Watch<'a> {
     is_ending: bool,
     /// When the worker's memory was last looked at: a look costs more than many a guest.
     looked: Instant,
+    preparation: Preparation,
     turn: Turn,
 }
 
@@ -42,6 +44,7 @@ impl<'a> Watch<'a> {
             started: None,
             is_ending: false,
             looked: Instant::now(),
+            preparation: Preparation::default(),
             turn: Turn::default(),
         }
     }
@@ -96,10 +99,16 @@ impl<'a> Watch<'a> {
     pub(super) fn left(&self) -> Option<Duration> {
         let (since, most) = match (self.started, self.preparing) {
             (Some(started), _) => (started, self.patience.run?.saturating_add(self.patience.answer)),
-            (None, Some(preparing)) => (preparing, self.patience.prepare),
+            (None, Some(preparing)) => (preparing, self.patience.prepare.saturating_mul(LONGEST)),
             (None, None) => (self.handed_over, HAND_OVER),
         };
         Some(most.saturating_sub(since.elapsed()))
+    }
+
+    /// How long a guest has been prepared that has not started.
+    fn prepared(&self) -> Option<Duration> {
+        let preparing = self.preparing.filter(|_| self.started.is_none())?;
+        Some(preparing.elapsed())
     }
 
     /// Time left to a guest that has not ended.
@@ -112,6 +121,13 @@ impl<'a> Watch<'a> {
     pub(super) fn overdue(&mut self, process: u32, resident: impl FnOnce() -> u64) -> Option<KilledFor> {
         if self.left_to_guest() == Some(Duration::ZERO) && self.turn.is_over(process) {
             return Some(KilledFor::Time);
+        }
+        let most = self.patience.prepare;
+        if self
+            .prepared()
+            .is_some_and(|passed| self.preparation.is_over(process, passed, most))
+        {
+            return Some(KilledFor::Preparing);
         }
         if self.left() == Some(Duration::ZERO) {
             return Some(if self.started.is_some() {
@@ -137,7 +153,11 @@ impl<'a> Watch<'a> {
             Some(_) => self.left_to_guest(),
         };
         let next = guest.map_or(LOOK_EVERY, |left| left.max(LOOK_CLOSELY));
-        self.left().unwrap_or(LOOK_EVERY).min(next).min(look)
+        let to_prepare = self
+            .prepared()
+            .map(|passed| self.patience.prepare.saturating_sub(passed));
+        let prepared = to_prepare.filter(|left| !left.is_zero()).unwrap_or(LOOK_EVERY);
+        self.left().unwrap_or(LOOK_EVERY).min(next).min(prepared).min(look)
     }
 }
 
@@ -186,6 +206,22 @@ mod tests {
         let patience = patience(Duration::from_millis(1));
         let watch = following(&patience, &[]).unwrap();
         assert!(watch.next_look() <= Duration::from_millis(1));
+    }
+
+    /// What has no `/proc` is held to the clock.
+    #[test]
+    fn a_guest_that_is_prepared_for_too_long_is_overdue_and_one_that_has_started_is_not() {
+        use Step::{Preparing, Started};
+        // No process has this number.
+        const PROCESS: u32 = u32::MAX;
+        let patience = Patience {
+            prepare: Duration::ZERO,
+            ..patience(Duration::from_hours(1))
+        };
+        let overdue = |steps: &[Step]| following(&patience, steps).unwrap().overdue(PROCESS, || 0);
+        assert_eq!(overdue(&[]), None);
+        assert_eq!(overdue(&[Preparing]), Some(KilledFor::Preparing));
+        assert_eq!(overdue(&[Preparing, Started]), None);
     }
 
     #[test]

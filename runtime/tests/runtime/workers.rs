@@ -1,6 +1,7 @@
 //! Worker processes: stopped at the deadline, killed, lost, replaced and shared.
 
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         one_long_call_is_stopped_from_outside,
         one_long_call_in_a_module_is_stopped_from_outside,
         a_guest_that_never_started_has_no_start_in_its_trail,
+        a_module_whose_worker_waits_for_a_processor_is_compiled,
         a_worker_killed_from_outside_is_a_refusal,
         a_worker_that_died_idle_is_replaced,
         many_threads_share_few_workers,
@@ -108,6 +110,91 @@ fn a_guest_that_never_started_has_no_start_in_its_trail() {
     let outcome = run(&runtime, &wasm(slow_to_compile()));
     assert_stopped(&outcome, Class::LimitTime, Layer::Worker);
     assert_not_started(&outcome);
+}
+
+/// On the clock it takes twice what it may: others have the processor, and it is not refused for them.
+fn a_module_whose_worker_waits_for_a_processor_is_compiled() {
+    let module = wasm(large());
+    let undisturbed = one_worker(&[]);
+    assert_six_times_seven(&undisturbed);
+    let begun = Instant::now();
+    assert_completed(&run(&undisturbed, &module));
+    let most = begun.elapsed() * 4;
+    let millis = most.as_millis().try_into().unwrap();
+    let processor = a_processor();
+    let runtime = on_processor(&processor, || one_worker(&[(Meter::Compile, millis)]));
+    assert_six_times_seven(&runtime);
+    thread::scope(|scope| {
+        let crowd = Crowd::on(&processor);
+        let begun = Instant::now();
+        let outcome = scope.spawn(|| run(&runtime, &module));
+        while begun.elapsed() < most * 2 && !outcome.is_finished() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        drop(crowd);
+        assert_completed(&outcome.join().unwrap());
+        assert!(begun.elapsed() >= most * 2, "it did not have to wait");
+    });
+}
+
+/// A module that takes a while to compile, and is as honest as any.
+fn large() -> String {
+    let work = "(local.set 0 (i32.add (i32.mul (local.get 0) (i32.const 3)) (i32.const 7)))".repeat(100);
+    let function = format!("(func (param i32) (result i32) {work} (local.get 0))");
+    format!("(module {} (func (export \"run\")))", function.repeat(150))
+}
+
+/// One that this process may use.
+fn a_processor() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let mut lines = status.lines();
+    let all = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    all.trim().split(['-', ',']).next().unwrap().to_owned()
+}
+
+/// What a thread makes that may use one processor only, and so may whatever that starts.
+fn on_processor<T: Send>(processor: &str, make: impl FnOnce() -> T + Send) -> T {
+    let pinned = || {
+        let thread = fs::read_link("/proc/thread-self").unwrap();
+        let id = thread.file_name().unwrap().to_str().unwrap().to_owned();
+        let status = program("taskset", &["-p", "-c", processor, &id]).wait().unwrap();
+        assert!(status.success(), "a thread was not bound to a processor");
+        make()
+    };
+    thread::scope(|scope| scope.spawn(pinned).join().unwrap())
+}
+
+fn program(name: &str, arguments: &[&str]) -> Child {
+    #[expect(clippy::disallowed_methods, reason = "no guest is in it")]
+    let mut command = Command::new(name);
+    command.args(arguments).stdout(Stdio::null()).spawn().unwrap()
+}
+
+/// Programs that want a processor, until this is dropped.
+struct Crowd(Vec<Child>);
+
+impl Crowd {
+    fn on(processor: &str) -> Self {
+        let busy = |_| program("taskset", &["-c", processor, "sh", "-c", "while :; do :; done"]);
+        let crowd = Self((0..24).map(busy).collect());
+        let has_come = |busy: &Child| {
+            let name = fs::read_to_string(format!("/proc/{}/comm", busy.id()));
+            name.is_ok_and(|name| name.trim() == "sh")
+        };
+        while !crowd.0.iter().all(has_come) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        crowd
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        for busy in &mut self.0 {
+            busy.kill().unwrap();
+            busy.wait().unwrap();
+        }
+    }
 }
 
 /// The workers of this process, busy or idle.
