@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
+use std::fs;
 use std::path::PathBuf;
 
 use stockade_benches::completed;
@@ -38,6 +39,7 @@ fn measure(record: &mut Record) -> Result<(), Box<dyn Error>> {
     let bench = Bench {
         runtime: Runtime::in_process(policies()?),
         path: folder.path().join("bench.db"),
+        copies: Cell::new(0),
     };
     HostDatabase::open(&bench.path)?.execute(NOTES)?;
     bench.compiled_each_time(record)?;
@@ -50,6 +52,9 @@ fn measure(record: &mut Record) -> Result<(), Box<dyn Error>> {
     }
     bench.opening(record)
 }
+
+/// How many connections take a way's turns: for some, pages lie better than for others.
+const INSTANCES: usize = 8;
 
 /// How many rows are handed back.
 const ROWS: [u64; 5] = [1, 10, 100, 1000, 10_000];
@@ -93,6 +98,7 @@ const LAYERS: [(&str, Layer); 5] = [
 struct Bench {
     runtime: Runtime,
     path: PathBuf,
+    copies: Cell<u32>,
 }
 
 impl Bench {
@@ -100,40 +106,69 @@ impl Bench {
         Ok(self.runtime.open("bench", Some(&self.path))?)
     }
 
+    fn a_database(&self) -> Result<HostDatabase, Box<dyn Error>> {
+        Ok(HostDatabase::open(&self.path)?)
+    }
+
+    /// A file that no other connection has: one that another has written to is read again.
+    fn copy(&self) -> Result<PathBuf, Box<dyn Error>> {
+        let copies = self.copies.get() + 1;
+        self.copies.set(copies);
+        let path = self.path.with_file_name(format!("{copies}.db"));
+        fs::copy(&self.path, &path)?;
+        Ok(path)
+    }
+
+    fn databases(&self) -> Result<Vec<HostDatabase>, Box<dyn Error>> {
+        (0..INSTANCES).map(|_| Ok(HostDatabase::open(self.copy()?)?)).collect()
+    }
+
+    fn sessions(&self) -> Result<Vec<SqlSession>, Box<dyn Error>> {
+        let opened = |_| Ok(self.runtime.open("bench", Some(&self.copy()?))?);
+        (0..INSTANCES).map(opened).collect()
+    }
+
     /// A script that is never the same twice: text with a literal in it.
     fn compiled_each_time(&self, record: &mut Record) -> Result<(), Box<dyn Error>> {
-        let (bare, session) = (HostDatabase::open(&self.path)?, RefCell::new(self.session()?));
+        let (bare, by_hand) = (self.databases()?, self.databases()?);
+        let mut sessions = self.sessions()?;
         let turn = Cell::new(0_u32);
         let text = || {
             turn.set(turn.get().wrapping_add(1));
             format!("select body from notes where id = {}", turn.get() % 10_000 + 1)
         };
-        for script in [text(), text(), text()] {
-            same(&bare.compile(&script)?.run()?, &mut session.borrow_mut(), &script)?;
+        for ((bare, by_hand), session) in bare.iter().zip(&by_hand).zip(&mut sessions) {
+            for script in [text(), text(), text()] {
+                same(&bare.compile(&script)?.run()?, session, &script)?;
+            }
+            guard_by_hand(by_hand);
+            if by_hand.rows("attach ':memory:' as other").is_ok() {
+                return Err("the authorizer written by hand is not asked".into());
+            }
+            let script = text();
+            if by_hand.compile(&script)?.run()? != bare.compile(&script)?.run()? {
+                return Err("the authorizer written by hand changes the rows".into());
+            }
         }
-        let by_hand = HostDatabase::open(&self.path)?;
-        guard_by_hand(&by_hand);
-        if by_hand.rows("attach ':memory:' as other").is_ok() {
-            return Err("the authorizer written by hand is not asked".into());
-        }
-        let script = text();
-        if by_hand.compile(&script)?.run()? != bare.compile(&script)?.run()? {
-            return Err("the authorizer written by hand changes the rows".into());
-        }
+        let expected = self.a_database()?.rows("select body from notes where id = 1")?;
+        let run = |database: &HostDatabase| {
+            let ran = database.compile(&text()).and_then(|mut script| script.run());
+            ran.is_ok()
+        };
         let python = self.peer("compiled", "select body from notes where id = {}");
         let mut pairs = Pairs::of("a row by its key, compiled each time")
-            .way("bare", || {
-                let ran = bare.compile(&text()).and_then(|mut script| script.run());
-                ran.is_ok()
-            })
-            .way("governed", || completed(&session.borrow_mut().run(&text())))
-            .way("an authorizer written by hand, and no more", || {
-                let ran = by_hand.compile(&text()).and_then(|mut script| script.run());
-                ran.is_ok()
-            });
+            .way_of_several("bare", bare.iter().map(|bare| || run(bare)).collect())
+            .way_of_several(
+                "governed",
+                each(&mut sessions, |session| completed(&session.run(&text()))),
+            )
+            .way_of_several(
+                "an authorizer written by hand, and no more",
+                by_hand.iter().map(|by_hand| || run(by_hand)).collect(),
+            );
         if let Some(python) = &python {
             // It counts for itself, from the beginning.
-            same_in_python(python, &bare.rows("select body from notes where id = 1")?)?;
+            same_in_python(python, &expected)?;
             pairs = pairs.repeated("Python's sqlite3", |times| python.repeat(times));
         }
         let timed = pairs.timed(record.effort())?;
@@ -143,12 +178,15 @@ impl Bench {
     }
 
     fn kept(&self, id: &str, title: &'static str, script: &str, record: &mut Record) -> Result<(), Box<dyn Error>> {
-        let (bare, session) = (HostDatabase::open(&self.path)?, RefCell::new(self.session()?));
-        bare.execute(NO_DISK)?;
-        session.borrow_mut().run(NO_DISK)?;
-        let compiled = RefCell::new(bare.compile(script)?);
-        for _ in 0..4 {
-            same(&compiled.borrow_mut().run()?, &mut session.borrow_mut(), script)?;
+        let (bare, mut sessions) = (self.databases()?, self.sessions()?);
+        let compiled = bare.iter().map(|bare| bare.compile(script));
+        let mut compiled = compiled.collect::<Result<Vec<_>, _>>()?;
+        for ((bare, compiled), session) in bare.iter().zip(&mut compiled).zip(&mut sessions) {
+            bare.execute(NO_DISK)?;
+            session.run(NO_DISK)?;
+            for _ in 0..4 {
+                same(&compiled.run()?, session, script)?;
+            }
         }
         // It would begin and end transactions of its own.
         let python = if script.starts_with("select") {
@@ -157,10 +195,13 @@ impl Bench {
             None
         };
         let mut pairs = Pairs::of(title)
-            .way("bare", || compiled.borrow_mut().run().is_ok())
-            .way("governed", || completed(&session.borrow_mut().run(script)));
+            .way_of_several("bare", each(&mut compiled, |compiled| compiled.run().is_ok()))
+            .way_of_several(
+                "governed",
+                each(&mut sessions, |session| completed(&session.run(script))),
+            );
         if let Some(python) = &python {
-            same_in_python(python, &bare.rows(script)?)?;
+            same_in_python(python, &self.a_database()?.rows(script)?)?;
             pairs = pairs.repeated("Python's sqlite3", |times| python.repeat(times));
         }
         let timed = pairs.timed(record.effort())?;
@@ -242,6 +283,11 @@ impl Bench {
         record.timed(&timed);
         Ok(())
     }
+}
+
+/// What is done with each of them, when its turn comes.
+fn each<'a, T>(instances: &'a mut [T], once: impl Fn(&mut T) -> bool + Copy + 'a) -> Vec<impl FnMut() -> bool + 'a> {
+    instances.iter_mut().map(|instance| move || once(instance)).collect()
 }
 
 /// A refusal is quick, and so is a wrong answer: timing one would flatter.

@@ -109,13 +109,20 @@ impl<'a> Pairs<'a> {
         self.way_by(ClockId::ProcessCPUTime, name, once)
     }
 
-    fn way_by(self, clock: ClockId, name: &'static str, mut once: impl FnMut() -> bool + 'a) -> Self {
+    /// One more way, of several instances whose turns come one after the other: memory lies elsewhere for each, and the fastest
+    /// counts.
+    #[must_use]
+    pub fn way_of_several<F: FnMut() -> bool + 'a>(self, name: &'static str, mut instances: Vec<F>) -> Self {
+        let mut turns = 0;
         self.repeated(name, move |times| {
-            let start = time_by(clock);
-            let went_well = (0..times).fold(true, |so_far, _| so_far & once());
-            let taken = time_by(clock).saturating_sub(start);
-            went_well.then_some(taken)
+            turns += 1;
+            let count = instances.len().max(1);
+            taken_by(ClockId::ThreadCPUTime, times, instances.get_mut(turns % count)?)
         })
+    }
+
+    fn way_by(self, clock: ClockId, name: &'static str, mut once: impl FnMut() -> bool + 'a) -> Self {
+        self.repeated(name, move |times| taken_by(clock, times, &mut once))
     }
 
     /// One more way, by the clock: for what other threads or processes have a part in.
@@ -298,6 +305,14 @@ pub fn worst_ratio(all: &[Timed], name: &str) -> Option<Figure> {
     })
 }
 
+/// What so many times took; nothing where one went wrong.
+fn taken_by(clock: ClockId, times: u64, once: &mut impl FnMut() -> bool) -> Option<Duration> {
+    let start = time_by(clock);
+    let went_well = (0..times).fold(true, |so_far, _| so_far & once());
+    let taken = time_by(clock).saturating_sub(start);
+    went_well.then_some(taken)
+}
+
 /// What this thread has had of a processor.
 fn time_by(clock: ClockId) -> Duration {
     Duration::try_from(clock_gettime(clock)).unwrap_or_default()
@@ -358,6 +373,33 @@ mod tests {
         assert!((timed.over("other").unwrap().value - 5000.0).abs() < 1e-6);
         assert_eq!(timed.control.len(), ROUNDS);
         assert!(asked.get() > 0);
+    }
+
+    #[test]
+    fn instances_have_their_turns_one_after_the_other() {
+        let calls: [Cell<u32>; 3] = Default::default();
+        let instances: Vec<_> = calls
+            .iter()
+            .map(|calls| {
+                move || {
+                    calls.set(calls.get() + 1);
+                    std::thread::sleep(TURN);
+                    true
+                }
+            })
+            .collect();
+        let timed = Pairs::of("several")
+            .way_of_several("all", instances)
+            .timed(Effort::Part);
+        assert!(timed.is_ok());
+        let [least, .., most] = {
+            let mut sorted = calls.map(Cell::into_inner);
+            sorted.sort_unstable();
+            sorted
+        };
+        assert!(least > 0 && most - least <= 1, "{least} to {most}");
+        let none = Pairs::of("none").way_of_several("none", Vec::<fn() -> bool>::new());
+        assert!(none.timed(Effort::Once).is_err());
     }
 
     #[test]

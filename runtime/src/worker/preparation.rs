@@ -8,6 +8,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::turn::times;
+use super::watch::LOOK_EVERY;
 
 /// How many times as long as it may take a processor a guest may be prepared on the clock. Its worker is not there for others
 /// meanwhile.
@@ -33,7 +34,8 @@ impl Preparation {
     /// Looks at a worker that began so long ago, and says whether it has had `most`. What it had before the first look counts as
     /// on the clock. Where the kernel does not say, all of it does.
     pub(super) fn is_over(&mut self, process: u32, passed: Duration, most: Duration) -> bool {
-        self.is_over_where(thread(process), passed, most)
+        // A look costs more than most guests take to prepare.
+        passed >= most.min(LOOK_EVERY) && self.is_over_where(thread(process), passed, most)
     }
 
     fn is_over_where(&mut self, now: Option<Thread>, passed: Duration, most: Duration) -> bool {
