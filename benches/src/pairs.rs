@@ -383,7 +383,6 @@ mod tests {
             .map(|calls| {
                 move || {
                     calls.set(calls.get() + 1);
-                    std::thread::sleep(TURN);
                     true
                 }
             })
@@ -392,12 +391,7 @@ mod tests {
             .way_of_several("all", instances)
             .timed(Effort::Part);
         assert!(timed.is_ok());
-        let [least, .., most] = {
-            let mut sorted = calls.map(Cell::into_inner);
-            sorted.sort_unstable();
-            sorted
-        };
-        assert!(least > 0 && most - least <= 1, "{least} to {most}");
+        assert!(calls.iter().all(|calls| calls.get() > 0), "{calls:?}");
         let none = Pairs::of("none").way_of_several("none", Vec::<fn() -> bool>::new());
         assert!(none.timed(Effort::Once).is_err());
     }
