@@ -34,8 +34,9 @@ impl Preparation {
     /// Looks at a worker that began so long ago, and says whether it has had `most`. What it had before the first look counts as
     /// on the clock. Where the kernel does not say, all of it does.
     pub(super) fn is_over(&mut self, process: u32, passed: Duration, most: Duration) -> bool {
-        // A look costs more than most guests take to prepare.
-        passed >= most.min(LOOK_EVERY) && self.is_over_where(thread(process), passed, most)
+        // A look costs more than most guests take to prepare, and between the first and the end there is nothing to see.
+        let first = if self.first.is_none() { LOOK_EVERY } else { most };
+        passed >= most.min(first) && self.is_over_where(thread(process), passed, most)
     }
 
     fn is_over_where(&mut self, now: Option<Thread>, passed: Duration, most: Duration) -> bool {
